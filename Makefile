@@ -1,0 +1,32 @@
+# Shortcuts; each line below works without make too.
+PYTHON ?= python3
+RUN = $(PYTHON) run.py
+ENV = $(RUN) python
+
+.PHONY: setup cifar10 test lint format lock sync store bench gifs train
+
+setup:
+	$(RUN) setup
+cifar10:  # execute the main notebook into build/
+	$(RUN) cifar10
+test:
+	$(RUN) test
+lint:
+	$(ENV) -m ruff check .
+	$(ENV) -m ruff format --check .
+format:
+	$(ENV) -m ruff check --fix .
+	$(ENV) -m ruff format .
+lock:  # add ARGS=--upgrade to take newer versions
+	$(ENV) -m uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-annotate \
+		--no-emit-index-url --quiet $(ARGS) --output-file requirements.lock pyproject.toml
+sync:  # set-up cell and badge into every notebook
+	$(ENV) -m utils.recipes.sync_setup_cells
+store:  # execute every notebook and store its outputs
+	$(ENV) -m utils.recipes.execute --in-place notebooks/*.ipynb
+bench:
+	$(ENV) -m benchmarks.bench_sampler
+gifs:
+	$(ENV) -m utils.recipes.gifs
+train:  # retrain the stored GAN from scratch
+	$(ENV) -m utils.recipes.cifar10_gan

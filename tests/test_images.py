@@ -1,0 +1,467 @@
+"""Loading images: sources, order, cache, download, and what is said when something is missing or damaged."""
+
+import ast
+import dataclasses
+import hashlib
+import http.server
+import io
+import re
+import socket
+import sys
+import threading
+import time
+import types
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from utils import images
+from utils.images import (
+    CIFAR10_CLASSES,
+    ImagesNotFound,
+    download,
+    load_celeba64,
+    load_cifar10,
+    load_folder,
+    to_uint8,
+    to_unit,
+)
+
+N = 12
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path, monkeypatch):
+    """No test sees the settings, the cache or the network of the machine it runs on."""
+    for name in ("COURSE_IMAGES", "HF_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COURSE_OFFLINE", "1")
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(images.time, "sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def arrays():
+    """Pixels (N, 32, 32, 3) and labels of a tiny data set; two images are equal but for their label."""
+    pixels = np.random.default_rng(0).integers(0, 256, (N, 32, 32, 3), dtype=np.uint8)
+    pixels[1] = pixels[0]
+    return pixels, [i % 10 for i in range(N)]
+
+
+@pytest.fixture
+def known(arrays, monkeypatch):
+    """Let the tiny data set be the complete and original `train` split."""
+    checksum = images._canonical(*arrays)[2]
+    tiny = dataclasses.replace(images.CIFAR10, splits={"train": N}, checksums={"train": checksum})
+    monkeypatch.setattr(images, "CIFAR10", tiny)
+
+
+def encode(pixels, kind="PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def write_folder(root, arrays):
+    for i, (image, label) in enumerate(zip(*arrays, strict=True)):
+        path = root / "train" / CIFAR10_CLASSES[label] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode(image))
+    return root
+
+
+def write_zips(root, arrays, order=None):
+    """Two zips of lossless WebP, in another order than the folder."""
+    root.mkdir(parents=True, exist_ok=True)
+    order = list(order or reversed(range(N)))
+    for part in range(2):
+        with zipfile.ZipFile(root / f"train-{part:02d}.zip", "w") as archive:
+            archive.writestr("__MACOSX/train/cat/._1.webp", b"no image")
+            for i in order[part::2]:
+                name = f"train/{CIFAR10_CLASSES[arrays[1][i]]}/{i}.webp"
+                archive.writestr(name, encode(arrays[0][i], "WEBP", lossless=True))
+    return root
+
+
+def write_parquet(path, arrays):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    cells = [{"bytes": encode(image), "path": None} for image in arrays[0]]
+    parquet.write_table(pa.table({"img": cells, "label": arrays[1]}), path)
+    return path.read_bytes()
+
+
+def same(a, b):
+    return torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves `body` with `Range`; the first `drops` answers stop half-way."""
+
+    def __init__(self, body):
+        self.body, self.drops, self.ranges, self.status = body, 0, [], 200
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server, asked = self.server, self.headers.get("Range")
+        server.ranges.append(asked)
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0
+        if server.status != 200 or start >= len(server.body):
+            self.send_response(server.status if server.status != 200 else 416)
+            self.send_header("Content-Range", f"bytes */{len(server.body)}")
+            self.end_headers()
+            return
+        rest = server.body[start:]
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        server.drops -= 1
+        self.wfile.write(rest[: len(rest) // 2] if server.drops >= 0 else rest)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    with Server(bytes(np.random.default_rng(1).integers(0, 256, 300_000, dtype=np.uint8))) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+# Values
+
+
+def test_units_invert_each_other():
+    values = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    unit = to_unit(values)
+    assert unit.dtype == torch.float32 and unit.min() == -1 and unit.max() == 1
+    assert torch.equal(to_uint8(unit), values)
+    assert to_uint8(torch.tensor([-3.0, -1.0, 0.003, 1.0, 7.0])).tolist() == [0, 0, 128, 255, 255]
+    with pytest.raises(TypeError, match="uint8"):
+        to_unit(unit)
+    with pytest.raises(TypeError, match="floating point"):
+        to_uint8(values)
+
+
+# Sources and order
+
+
+def test_folder_zip_parquet_and_torchvision_give_the_same(tmp_path, arrays, known, server, monkeypatch):
+    folder = load_cifar10("train", write_folder(tmp_path / "tree", arrays))
+    assert folder.images.shape == (N, 3, 32, 32) and folder.images.dtype == torch.uint8
+    assert folder.labels.dtype == torch.int64 and sorted(folder.labels.tolist()) == sorted(arrays[1])
+    zips = load_cifar10("train", write_zips(tmp_path / "both" / "cifar10", arrays).parent)
+    assert same(folder, zips) and "both" in zips.source
+
+    monkeypatch.delenv("COURSE_OFFLINE")
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    server.body = write_parquet(tmp_path / "x.parquet", arrays)
+    monkeypatch.setitem(images.CIFAR10_PARQUET, "train", hashlib.sha256(server.body).hexdigest())
+    mirror = load_cifar10("train")
+    assert same(folder, mirror) and "mirror" in mirror.source
+
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "empty2"))
+    monkeypatch.setitem(images.CIFAR10_PARQUET, "train", "0" * 64)
+    fake_torchvision(monkeypatch, server, arrays)
+    with pytest.warns(UserWarning, match="Hugging Face mirror.*sha256"):
+        original = load_cifar10("train")
+    assert same(folder, original) and "torchvision" in original.source
+
+
+def fake_torchvision(monkeypatch, server, arrays):
+    class Archive:
+        url, filename = f"{server.url}/archive", "archive.tar.gz"
+
+        def __init__(self, root, train, download):
+            assert (root / self.filename).read_bytes() == server.body and train and download
+            self.data, self.targets = arrays
+
+    module = types.ModuleType("torchvision.datasets")
+    module.CIFAR10 = Archive
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", module)
+    monkeypatch.setattr(images, "CIFAR10_ARCHIVE", hashlib.sha256(server.body).hexdigest())
+
+
+def test_labels_follow_their_images(tmp_path, arrays, known):
+    loaded = load_cifar10("train", write_zips(tmp_path, arrays))
+    pairs = {
+        (i.permute(1, 2, 0).numpy().tobytes(), int(y))
+        for i, y in zip(loaded.images, loaded.labels, strict=True)
+    }
+    assert pairs == {(image.tobytes(), label) for image, label in zip(*arrays, strict=True)}
+
+
+def test_order_of_the_source_does_not_matter(tmp_path, arrays, known):
+    shuffled = np.random.default_rng(2).permutation(N).tolist()
+    a = load_cifar10("train", write_zips(tmp_path / "a", arrays))
+    b = load_cifar10("train", write_zips(tmp_path / "b", arrays, shuffled))
+    assert same(a, b)
+
+
+def test_environment_variable_and_argument(tmp_path, arrays, known, monkeypatch):
+    monkeypatch.setenv("COURSE_IMAGES", str(write_folder(tmp_path / "env" / "cifar10", arrays).parent))
+    assert "env" in load_cifar10("train").source
+    assert "arg" in load_cifar10("train", write_folder(tmp_path / "arg", arrays)).source
+
+
+def test_another_size_of_set_is_accepted_with_a_warning(tmp_path, arrays):
+    root = write_folder(tmp_path / "tree", arrays)
+    for _ in range(2):  # decoded, then from the cache
+        with pytest.warns(UserWarning, match="12 of 50,000"):
+            loaded = load_cifar10("train", root)
+    assert len(loaded.images) == N
+    with pytest.raises(ImagesNotFound):  # it does not pass for the data set itself
+        load_cifar10("train")
+
+
+def test_mirror_with_other_images_is_refused(tmp_path, arrays, server, monkeypatch):
+    monkeypatch.delenv("COURSE_OFFLINE")
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    server.body = write_parquet(tmp_path / "x.parquet", arrays)
+    monkeypatch.setitem(images.CIFAR10_PARQUET, "train", hashlib.sha256(server.body).hexdigest())
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)  # as if it were not installed
+    with pytest.warns(UserWarning), pytest.raises(ImagesNotFound, match="not the original train split"):
+        load_cifar10("train")
+
+
+def test_load_folder(tmp_path, arrays):
+    tree = write_folder(tmp_path / "tree", arrays)
+    folder = load_folder(tree, 32)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in tree.rglob("*.png"):
+            archive.write(path, path.name)
+    assert torch.equal(folder.images, load_folder(tmp_path / "all.zip", 32).images)
+    assert folder.labels is None and folder.images.shape == (N, 3, 32, 32)
+    assert load_folder(tree, 16, resize=True).images.shape == (N, 3, 16, 16)
+    with pytest.raises(ValueError, match=r"0\.png has 32x32 pixels, expected 16x16.*resize=True"):
+        load_folder(tree, 16)
+
+
+def test_celeba_is_cropped_and_scaled(tmp_path):
+    original = np.zeros((218, 178, 3), np.uint8)
+    original[20:198] = 200  # the central square; the rest must be cut off
+    scaled = np.random.default_rng(3).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    with zipfile.ZipFile(tmp_path / "img_align_celeba.zip", "w") as archive:
+        archive.writestr("img_align_celeba/000001.png", encode(original))
+        archive.writestr("img_align_celeba/000002.png", encode(scaled))
+    faces = load_celeba64(tmp_path)
+    assert faces.images.shape == (2, 3, 64, 64) and faces.labels is None and "2 of 202,599" in faces.source
+    assert any((face == 200).all() for face in faces.images)
+    assert any(torch.equal(face.permute(1, 2, 0), torch.from_numpy(scaled)) for face in faces.images)
+    assert torch.equal(load_celeba64(tmp_path).images, faces.images)
+    with pytest.raises(ImagesNotFound, match="mmlab"):
+        load_celeba64()
+
+
+# Cache
+
+
+def test_second_load_decodes_nothing(tmp_path, arrays, known, monkeypatch):
+    root = write_zips(tmp_path / "zips", arrays)
+    first = load_cifar10("train", root)
+    monkeypatch.setattr(images, "_decode", lambda *arguments: pytest.fail("decoded again"))
+    assert same(first, load_cifar10("train", root))
+    assert same(first, load_cifar10("train"))  # the verified split serves without the source too
+
+
+def test_changed_source_is_decoded_again(tmp_path, arrays):
+    root = write_folder(tmp_path / "tree", arrays)
+    with pytest.warns(UserWarning):
+        load_cifar10("train", root)
+        next(root.rglob("*.png")).unlink()
+        assert len(load_cifar10("train", root).images) == N - 1
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_damaged_cache_is_made_again(tmp_path, arrays, known):
+    root = write_folder(tmp_path / "tree", arrays)
+    first = load_cifar10("train", root)
+    cache = images.CIFAR10.cache("train")
+    cache.write_bytes(cache.read_bytes()[:-1000])
+    with pytest.warns(UserWarning, match="damaged"):
+        assert same(first, load_cifar10("train", root))
+    assert same(first, load_cifar10("train"))
+
+
+def test_full_disk_costs_only_the_cache(tmp_path, arrays, known, monkeypatch):
+    def fail(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(images, "save_file", fail)
+    with pytest.warns(UserWarning, match="No space left"):
+        loaded = load_cifar10("train", write_folder(tmp_path / "tree", arrays))
+    assert len(loaded.images) == N
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+# Download
+
+
+def test_download_resumes_after_dropped_connections(tmp_path, server):
+    server.drops = 2
+    path = download(f"{server.url}/file", tmp_path / "deep" / "file", hashlib.sha256(server.body).hexdigest())
+    assert path.read_bytes() == server.body
+    assert server.ranges == [None, "bytes=150000-", "bytes=225000-"]
+    assert list(path.parent.iterdir()) == [path]
+    download(f"{server.url}/file", path)
+    assert len(server.ranges) == 3  # what is there is not fetched again
+
+
+def test_download_resumes_in_the_next_call(tmp_path, server):
+    server.drops = 3
+    with pytest.raises(OSError, match=re.escape(f"{server.url}/file")):
+        download(f"{server.url}/file", tmp_path / "file")
+    server.ranges.clear()
+    assert download(f"{server.url}/file", tmp_path / "file").read_bytes() == server.body
+    assert server.ranges == ["bytes=262500-"]
+
+
+@pytest.mark.parametrize("extra", [b"", b"and more"])
+def test_download_with_nothing_left_to_fetch(tmp_path, server, extra):
+    (tmp_path / "file.part").write_bytes(server.body + extra)
+    assert download(f"{server.url}/file", tmp_path / "file").read_bytes() == server.body
+
+
+def test_download_with_wrong_checksum_leaves_nothing(tmp_path, server):
+    with pytest.raises(OSError, match=r"sha256 [0-9a-f]{64}, expected 0000"):
+        download(f"{server.url}/file", tmp_path / "file", "0" * 64)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("status", "requests"), [(404, 1), (503, 3)])
+def test_only_failures_that_can_pass_are_tried_again(tmp_path, server, status, requests):
+    server.status = status
+    with pytest.raises(OSError, match=str(status)):
+        download(f"{server.url}/file", tmp_path / "file")
+    assert len(server.ranges) == requests
+
+
+def test_silent_server_times_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(OSError, match="timed out"):
+        download(f"http://127.0.0.1:{silent.getsockname()[1]}/file", tmp_path / "file")
+
+
+# Errors
+
+
+def test_nothing_anywhere_lists_the_ways(monkeypatch):
+    monkeypatch.setattr(images, "urlopen", lambda *a, **k: pytest.fail("touched the network"))
+    for allow_download in (True, False):
+        monkeypatch.setenv("COURSE_OFFLINE", "1" if allow_download else "0")
+        with pytest.raises(ImagesNotFound) as error:
+            load_cifar10("test", allow_download=allow_download)
+        for word in ("COURSE_IMAGES", "COURSE_OFFLINE", "huggingface.co", "torchvision", "slow", "cache"):
+            assert word in str(error.value)
+
+
+def test_unreachable_network_names_every_source(monkeypatch):
+    def refuse(request, timeout):
+        raise images.URLError("no route to host")
+
+    monkeypatch.delenv("COURSE_OFFLINE")
+    monkeypatch.setattr(images, "urlopen", refuse)
+    module = types.ModuleType("torchvision.datasets")
+    module.CIFAR10 = types.SimpleNamespace(url="https://host/archive", filename="archive")
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", module)
+    with pytest.warns(UserWarning, match="looking elsewhere"), pytest.raises(ImagesNotFound) as error:
+        load_cifar10("train")
+    assert "train-00000-of-00001.parquet (<urlopen error no route to host>)" in str(error.value)
+    assert "https://host/archive" in str(error.value)
+
+
+def test_unknown_split():
+    with pytest.raises(ValueError, match=r"split='valid'.*train, test"):
+        load_cifar10("valid")
+
+
+def test_truncated_zip(tmp_path, arrays):
+    path = write_zips(tmp_path, arrays) / "train-01.zip"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"train-01\.zip cannot be read as a zip.*download it again"):
+        load_cifar10("train", tmp_path)
+
+
+def test_damaged_image_in_a_zip(tmp_path, arrays):
+    path = write_zips(tmp_path, arrays) / "train-00.zip"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"RIFF") + 100] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"train-00\.zip.*CRC"):
+        load_cifar10("train", tmp_path)
+
+
+def test_damaged_image_in_a_folder(tmp_path, arrays):
+    path = write_folder(tmp_path, arrays) / "train" / CIFAR10_CLASSES[0] / "0.png"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"0\.png cannot be decoded"):
+        load_cifar10("train", tmp_path)
+
+
+def test_wrong_size(tmp_path, arrays):
+    write_folder(tmp_path, ([np.zeros((28, 30, 3), np.uint8)], [3]))
+    with pytest.raises(ValueError, match=r"train/cat/0\.png has 30x28 pixels, expected 32x32"):
+        load_cifar10("train", tmp_path)
+
+
+def test_unknown_class(tmp_path, arrays):
+    write_folder(tmp_path, arrays)
+    (tmp_path / "train" / "cat").rename(tmp_path / "train" / "kitten")
+    with pytest.raises(ValueError, match=r"'kitten'.*airplane"):
+        load_cifar10("train", tmp_path)
+
+
+def test_source_without_images(tmp_path, arrays, known, monkeypatch):
+    load_cifar10("train", write_folder(tmp_path / "tree", arrays))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.tar").touch()
+    for source, words in (("empty", "no images train"), ("absent", "does not exist")):
+        with pytest.raises(ImagesNotFound, match=f"{source} .*{words}|{source} {words}"):
+            load_cifar10("train", tmp_path / source)  # a source that is named must do
+        with pytest.raises(ImagesNotFound, match=source):
+            load_folder(tmp_path / source, 32)
+        monkeypatch.setenv("COURSE_IMAGES", str(tmp_path / source))
+        with pytest.warns(UserWarning, match=f"COURSE_IMAGES.*{source}"):
+            assert len(load_cifar10("train").images) == N  # the variable only comes first
+    with pytest.raises(ValueError, match=r"x\.tar is neither a folder nor a zip"):
+        load_cifar10("train", tmp_path / "x.tar")
+
+
+def test_module_does_not_import_torchvision():
+    tree = ast.parse(Path(images.__file__).read_text())
+    imports = [ast.unparse(node) for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert imports and not [line for line in imports if "torchvision" in line or "pyarrow" in line]
+
+
+# Real images
+
+
+@pytest.mark.images
+def test_real_images_are_the_published_ones_and_load_fast(image_source):
+    if image_source is None:
+        pytest.skip("no CIFAR-10 images: set COURSE_IMAGES")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a split that is not complete and original would warn
+        first = load_cifar10("test", image_source)
+        start = time.perf_counter()
+        second = load_cifar10("test", image_source)
+        seconds = time.perf_counter() - start
+    assert same(first, second) and seconds < 2
+    assert first.images.shape == (10_000, 3, 32, 32)
+    assert first.labels.bincount().tolist() == [1_000] * 10
+    assert first.labels[:1000].bincount().min() > 70  # a prefix is a fair sample

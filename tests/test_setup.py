@@ -1,0 +1,205 @@
+"""The frame's own code: run.py, the set-up cell, executing and synchronising notebooks."""
+
+import random
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+import run
+from utils import config, setup
+from utils.recipes import execute, sync_setup_cells
+from utils.recipes.sync_setup_cells import badge, repository, setup_cell
+
+
+def test_lock_without_gpu():
+    lock = "cuda-toolkit==13 ; sys_platform == 'linux'\nnumpy==2.1\nnvidia-nccl==2\ntorch==2\ntriton==3\n"
+    assert run.without_gpu(lock) == "numpy==2.1\ntorch==2\n"
+    kept = run.without_gpu(run.LOCK.read_text())
+    assert "torchvision==" in kept and "nvidia" not in kept
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch):
+    """run.py with an empty environment folder; calls are recorded, not made."""
+    calls = []
+    monkeypatch.setattr(run, "ENVIRONMENT", tmp_path)
+    monkeypatch.setattr(run, "STAMP", tmp_path / "installed.txt")
+    monkeypatch.setattr(run.venv, "create", lambda *_, **__: calls.append(("venv",)))
+    monkeypatch.setattr(run, "run", lambda *command, **_: calls.append(command) or 0)
+    return calls
+
+
+def test_set_up_happens_once_and_again_for_a_new_lock(environment, tmp_path, monkeypatch):
+    run.set_up(cpu=False)
+    assert [call[0] for call in environment] == ["venv", "-m", "-m"]
+    run.set_up(cpu=False)
+    assert len(environment) == 3
+    with pytest.raises(SystemExit, match="delete that folder"):
+        run.set_up(cpu=True)
+    (tmp_path / "lock").write_text("numpy==2.0\n")
+    monkeypatch.setattr(run, "LOCK", tmp_path / "lock")
+    run.set_up(cpu=False)
+    assert [call[0] for call in environment[3:]] == ["-m", "-m"]
+
+
+def test_cpu_environment_stays_one(environment, tmp_path, monkeypatch):
+    run.set_up(cpu=True)
+    assert environment[-1][-2:] == ("--torch-backend", "cpu")
+    assert "nvidia" not in (tmp_path / "requirements.txt").read_text()
+    run.set_up(cpu=False)
+    assert len(environment) == 3
+
+
+def test_failed_set_up_is_not_recorded(environment, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "run", lambda *_, **__: 1)
+    with pytest.raises(SystemExit, match="cannot be reached"):
+        run.set_up(cpu=False)
+    assert not run.STAMP.exists()
+
+
+@pytest.mark.parametrize("budget, commands", [("demo", ["execute", "gifs"]), ("fast", ["execute"])])
+def test_fast_leaves_the_gif_alone(budget, commands, environment, monkeypatch):
+    monkeypatch.setenv("COURSE_BUDGET", budget)
+    assert run.cifar10() == 0
+    assert [call[1].split(".")[-1] for call in environment] == commands
+
+
+def test_begin_says_where_it_runs_and_seeds_everything(capsys, monkeypatch):
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    monkeypatch.setenv("COURSE_BUDGET", "demo")
+    draws = []
+    for _ in range(2):
+        assert setup.begin(seed=3) == torch.device("cpu")
+        draws.append((random.random(), np.random.rand(), torch.rand(()).item()))  # noqa: NPY002
+    assert draws[0] == draws[1]
+    assert f"torch {torch.__version__} | device: cpu" in (line := capsys.readouterr().out)
+    assert "budget: demo | seed: 3" in line
+
+
+def test_missing_package_is_named_or_installed_in_colab(monkeypatch):
+    monkeypatch.setattr(setup, "is_installed", lambda name: name not in ("torcheval", "jupyter"))
+    with pytest.raises(ModuleNotFoundError, match="torcheval"):
+        setup.begin()
+    commands = []
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    monkeypatch.setattr(setup.subprocess, "run", lambda command, check: commands.append(command))
+    setup.begin()
+    assert [part for part in commands[0] if part.startswith("torcheval")]
+    assert f"torch=={version('torch')}" in commands[0]  # pinned, so never reinstalled
+    assert not [part for part in commands[0] if part.startswith("jupyter")]
+
+
+FIND = setup_cell().split("from utils.setup import")[0]  # the set-up cell without its slow imports
+
+
+def run_setup_cell(folder: Path, cell: str, first: str = "") -> subprocess.CompletedProcess:
+    """Run the set-up cell in a new Python whose working directory is `folder`."""
+    code = f"{first}\n{cell}\nprint(utils.__file__)"
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("folder", ["notebooks", ".", "utils/models"])
+def test_setup_cell_finds_this_repository(folder: str):
+    result = run_setup_cell(config.ROOT / folder, FIND)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == str(config.ROOT / "utils" / "__init__.py")
+
+
+def test_setup_cell_finds_this_repository_in_vs_code(tmp_path):
+    first = f"__vsc_ipynb_file__ = {str(config.ROOT / 'notebooks' / 'x.ipynb')!r}"
+    result = run_setup_cell(tmp_path, FIND, first)
+    assert result.stdout.splitlines()[-1] == str(config.ROOT / "utils" / "__init__.py"), result.stderr
+
+
+def test_setup_cell_refuses_another_utils(tmp_path):
+    (tmp_path / "utils").mkdir()
+    (tmp_path / "utils" / "__init__.py").touch()
+    first = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import utils"
+    assert "restart the kernel" in run_setup_cell(config.ROOT, FIND, first).stderr
+
+
+def test_setup_cell_fetches_the_repository_where_there_is_none(tmp_path):
+    origin, empty = tmp_path / "course", tmp_path / "empty"
+    (origin / "utils").mkdir(parents=True)
+    empty.mkdir()
+    begin = "def begin(seed): print('begun', seed)"
+    for file, text in {"__init__": "", "config": "", "setup": begin}.items():
+        (origin / "utils" / f"{file}.py").write_text(text)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(origin)]
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "x"]):
+        subprocess.run(git + command, check=True)
+    cell = setup_cell().replace(repository(), origin.as_uri())
+    for _ in range(2):  # the second time it is there
+        result = run_setup_cell(empty, cell)
+        assert "begun 0" in result.stdout, result.stderr
+        assert str(empty / "course" / "utils") in result.stdout
+
+
+def test_sync_writes_cell_and_badge(tmp_path):
+    path = tmp_path / "01_x.ipynb"
+    cell = nbformat.v4.new_code_cell
+    cells = [nbformat.v4.new_markdown_cell("# Title"), cell("1 + 1")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    assert sync_setup_cells.sync(path)
+    assert not sync_setup_cells.sync(path)
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.cells[0].source == f"# Title\n\n{badge(path.name)}"
+    assert [c.source for c in notebook.cells[1:]] == [setup_cell(), "1 + 1"]
+    notebook.cells[1].source = setup_cell().split("\n")[0] + "\nold"
+    nbformat.write(notebook, path)
+    assert sync_setup_cells.sync(path)
+    assert nbformat.read(path, as_version=4).cells[1].source == setup_cell()
+
+
+def notebook_with(path: Path, *sources: str) -> Path:
+    cells = [nbformat.v4.new_markdown_cell("# Title"), *map(nbformat.v4.new_code_cell, sources)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_execute(tmp_path, capsys):
+    sources = "import os\nprint(os.getcwd())", "print(1, flush=True)\nprint(2)"
+    source = notebook_with(tmp_path / "a.ipynb", *sources)
+    target = tmp_path / "build" / "a.ipynb"
+    execute.execute(source, target)
+    cells = nbformat.read(target, as_version=4).cells
+    assert [output.text for cell in cells[1:] for output in cell.outputs] == [f"{tmp_path}\n", "1\n2\n"]
+    assert nbformat.read(source, as_version=4).cells[1].execution_count is None
+    assert "cell 1/3: Title" in capsys.readouterr().out
+
+
+INTERACT = "from ipywidgets import interact\ninteract(lambda k: print(1 / k), k=(0, 2));"
+
+
+def test_execute_stores_the_first_view_of_a_widget(tmp_path):
+    source = notebook_with(tmp_path / "a.ipynb", INTERACT)
+    execute.execute(source, source)
+    notebook = nbformat.read(source, as_version=4)
+    assert [output.text for output in notebook.cells[1].outputs] == ["1.0\n"]
+    assert "widgets" not in notebook.metadata
+
+
+@pytest.mark.parametrize("cell", ["1 / 0", INTERACT.replace("(0, 2)", "[0, 1]")])
+def test_execute_leaves_the_notebook_alone_after_an_error(cell, tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "ROOT", tmp_path)
+    source = notebook_with(tmp_path / "a.ipynb", cell)
+    before = source.read_bytes()
+    monkeypatch.setattr(sys, "argv", ["execute", str(source), "--in-place"])
+    monkeypatch.setenv("COURSE_BUDGET", "demo")
+    with pytest.raises(SystemExit, match="ZeroDivisionError"):
+        execute.main()
+    assert source.read_bytes() == before
+    assert (tmp_path / "build" / "a.ipynb").exists()
+
+
+def test_fast_outputs_are_never_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["execute", str(tmp_path / "a.ipynb"), "--in-place"])
+    monkeypatch.setenv("COURSE_BUDGET", "fast")
+    with pytest.raises(SystemExit):
+        execute.main()

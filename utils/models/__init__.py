@@ -1,0 +1,21 @@
+"""Networks. Every discriminator returns a logit; every generator maps z (n, latent_dim) to data."""
+
+from torch import nn
+
+from utils.models.dcgan import DCGANDiscriminator, DCGANGenerator
+from utils.models.sngan import SNGANDiscriminator, SNGANGenerator
+
+GANS = {
+    "dcgan": (DCGANGenerator, DCGANDiscriminator),
+    "sngan": (SNGANGenerator, SNGANDiscriminator),
+}
+
+
+def build_gan(
+    family: str, *, latent_dim: int = 128, g_width: int, d_width: int, image_size: int = 32
+) -> tuple[nn.Module, nn.Module]:
+    """A new generator and discriminator of one family; the arguments are what a card stores."""
+    if family not in GANS:
+        raise ValueError(f"family={family!r} is unknown; choose one of {', '.join(GANS)}")
+    make_generator, make_discriminator = GANS[family]
+    return make_generator(latent_dim, g_width, image_size), make_discriminator(d_width, image_size)

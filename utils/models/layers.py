@@ -1,0 +1,44 @@
+"""Pieces shared by the image networks: initialisation and spectral normalisation."""
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import spectral_norm
+
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+def initialise(module: nn.Module, std: float = 0.02) -> nn.Module:
+    """Draw all weights from N(0, std^2) and set biases to zero (Radford et al., 2016, section 3)."""
+    for m in module.modules():
+        if isinstance(m, CONVOLUTIONS):
+            nn.init.normal_(m.weight, 0.0, std)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
+    return module
+
+
+def normalise_spectrally(module: nn.Module) -> nn.Module:
+    """Divide every weight matrix by its largest singular value (Miyato et al., 2018).
+
+    One power iteration runs at each forward pass in training mode and none in evaluation mode.
+    """
+    for m in module.modules():
+        if isinstance(m, CONVOLUTIONS):
+            spectral_norm(m)
+    return module
+
+
+@torch.no_grad()
+def bake(module: nn.Module) -> nn.Module:
+    """Replace each parametrised weight by its value in evaluation mode: same function, cheaper; in place."""
+    for m in module.modules():
+        if parametrize.is_parametrized(m):
+            m.parametrizations.eval()
+            weights = {name: (getattr(m, name), p.original) for name, p in m.parametrizations.items()}
+            # not `remove_parametrizations`: it edits the class, which a deep copy shares with its original
+            del m.parametrizations
+            m.__class__ = type(m).__bases__[0]
+            for name, (value, original) in weights.items():
+                m.register_parameter(name, nn.Parameter(value.clone(), original.requires_grad))
+    return module

@@ -1,0 +1,76 @@
+"""What every notebook does first: look for missing packages, set style and seed, say where it runs."""
+
+import importlib.metadata
+import platform
+import random
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent  # not that of utils.config, which needs torch
+
+
+def read_project() -> dict:
+    """The `[project]` table of pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def is_installed(package: str) -> bool:
+    """Whether a distribution of this name is installed."""
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def missing_requirements() -> list[str]:
+    """The course's requirements of which no version is installed. A running kernel needs no `jupyter`."""
+    names = {line: re.match(r"[\w.-]+", line)[0] for line in read_project()["dependencies"]}
+    return [line for line, name in names.items() if name != "jupyter" and not is_installed(name)]
+
+
+def install_in_colab(requirements: list[str]) -> None:
+    """Install `requirements` beside Colab's own packages; its torch, torchvision and numpy stay."""
+    kept = [f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "torchvision", "numpy")]
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *requirements, *kept], check=True)
+
+
+def begin(seed: int = 0):
+    """Prepare a notebook: packages, figure style, seeds; prints one line about them.
+
+    Args:
+        seed: of the global generators of Python, NumPy and torch; samplers take their own generators.
+
+    Returns:
+        The `torch.device` that the notebook uses.
+
+    Raises:
+        ModuleNotFoundError: a package of the course is missing (in Colab it is installed instead).
+    """
+    if missing := missing_requirements():
+        if "google.colab" not in sys.modules:
+            raise ModuleNotFoundError(
+                f"missing in {sys.executable}: {', '.join(missing)}. Run `python run.py setup` at the top of "
+                "the repository and choose its .venv as the kernel, or start Jupyter by `python run.py lab`."
+            )
+        install_in_colab(missing)
+
+    import numpy as np
+    import torch
+
+    from utils.config import budget, pick_device
+    from utils.plotting import use_style
+
+    use_style()
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  for libraries that draw from the global generator
+    torch.manual_seed(seed)
+    device = pick_device()
+    cuda = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if cuda else f"{torch.get_num_threads()} threads"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    print(f"{versions} | device: {device.type} ({name}) | budget: {budget()} | seed: {seed}")
+    return device

@@ -1,0 +1,272 @@
+"""One loop that trains every GAN of the course: alternate updates, EMA, progress, resume.
+
+The loop knows no data set: it takes `draw_real(n, generator) -> (n, ...)`. Everything random comes
+from one `torch.Generator`, whose state is saved, so an interrupted run ends as an unbroken one would.
+"""
+
+import copy
+import csv
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from utils.checkpoints import write_atomically
+from utils.losses import LOSSES, r1_penalty
+
+DrawReal = Callable[[int, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a run; the units of `n_steps` and of all intervals are generator steps."""
+
+    loss: str = "non_saturating"
+    n_steps: int = 20_000
+    batch_size: int = 64
+    d_steps: int = 1  # discriminator updates per generator update
+    lr_g: float = 2e-4
+    lr_d: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    decay_from: float = 0.5  # the learning rates fall linearly to 0 from this share of the run
+    r1_weight: float = 0.0
+    r1_every: int = 16  # lazy regularisation: the penalty is taken every so often, times r1_every
+    ema_decay: float = 0.999
+    precision: str = "float32"  # or "bfloat16": autocast, about twice as fast on recent CPUs and GPUs
+    compile: bool = False
+    seed: int = 0
+    log_every: int = 100
+    save_every: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss={self.loss!r} is unknown; choose one of {', '.join(LOSSES)}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision={self.precision!r} is unknown; use 'float32' or 'bfloat16'")
+        for name in ("n_steps", "batch_size", "d_steps", "log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+@dataclass
+class TrainResult:
+    """`G_ema` is the generator to use; `history` holds one dict of floats for each logged step."""
+
+    G: nn.Module
+    G_ema: nn.Module
+    D: nn.Module
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def draw_from(images: Tensor, device: torch.device | str = "cpu") -> DrawReal:
+    """A `draw_real` that picks uint8 images (n, c, h, w) with replacement and scales them to [-1, 1]."""
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        picked = images[torch.randint(len(images), (n,), generator=generator)]
+        return picked.to(device).float().div_(127.5).sub_(1.0)
+
+    return draw
+
+
+def learning_rate_factor(step: int, config: TrainConfig) -> float:
+    """1 until `decay_from`, then linearly down to 0 at the end of the run."""
+    start = config.decay_from * config.n_steps
+    return 1.0 if step < start else (config.n_steps - step) / (config.n_steps - start)
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * module for parameters; buffers are copied."""
+    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1.0 - decay)
+    for a, b in zip(average.buffers(), module.buffers(), strict=True):
+        a.copy_(b)
+
+
+@torch.no_grad()
+def recompute_batch_norm(G: nn.Module, n_batches: int = 100, batch_size: int = 256, seed: int = 0) -> None:
+    """Refit G's running means and variances to its present (averaged) weights, by a plain average."""
+    norms = [m for m in G.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d)]
+    if not norms:
+        return
+    generator = torch.Generator().manual_seed(seed)
+    device = next(G.parameters()).device
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None  # cumulative average
+    G.train()
+    for _ in range(n_batches):
+        G(torch.randn(batch_size, G.latent_dim, generator=generator).to(device))
+    G.eval()
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum
+
+
+class _Run:
+    """State of a run: what has to be saved so that it can go on as if nothing had happened."""
+
+    def __init__(self, G: nn.Module, D: nn.Module, config: TrainConfig):
+        self.G, self.D, self.config = G, D, config
+        self.G_ema = copy.deepcopy(G).requires_grad_(False)
+        self.optim_g = torch.optim.Adam(G.parameters(), config.lr_g, config.betas)
+        self.optim_d = torch.optim.Adam(D.parameters(), config.lr_d, config.betas)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.step = 0
+        self.seconds = 0.0
+        self.history: list[dict[str, float]] = []
+
+    def _parts(self) -> dict:
+        return {
+            "G": self.G,
+            "D": self.D,
+            "G_ema": self.G_ema,
+            "optim_g": self.optim_g,
+            "optim_d": self.optim_d,
+        }
+
+    def save(self, path: Path) -> None:
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state |= {"generator": self.generator.get_state(), "step": self.step, "seconds": self.seconds}
+        state |= {"history": self.history, "config": asdict(self.config)}
+        write_atomically(path, lambda p: torch.save(state, p))
+
+    def load(self, path: Path) -> None:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            reason = type(error).__name__  # torch's own text advises loading without weights_only
+            raise ValueError(f"{path} cannot be read ({reason}); delete it to start the run again") from error
+        changed = [
+            k for k, v in asdict(self.config).items() if state["config"].get(k) != v and k != "compile"
+        ]
+        if changed:
+            raise ValueError(
+                f"{path} was made with other settings of {changed}; use the same, or another folder"
+            )
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.generator.set_state(state["generator"])
+        self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+
+
+def _write_history(path: Path, history: list[dict[str, float]]) -> None:
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", newline="") as file:
+            table = csv.DictWriter(file, fieldnames=list(history[0]))
+            table.writeheader()
+            table.writerows(history)
+
+    if history:
+        write_atomically(path, write)
+
+
+def train_gan(
+    G: nn.Module,
+    D: nn.Module,
+    draw_real: DrawReal,
+    config: TrainConfig,
+    run_dir: Path | None = None,
+    on_save: Callable[[int, nn.Module], None] | None = None,
+    progress: bool = True,
+) -> TrainResult:
+    """Train G and D in place and return them with the averaged generator.
+
+    Args:
+        G: maps z (n, G.latent_dim) to data (n, ...).
+        D: maps data (n, ...) to logits (n,).
+        draw_real: gives a batch of real data on the device of the networks.
+        config: the settings.
+        run_dir: folder for `state.pt` (resume) and `metrics.csv`; None keeps nothing on disk.
+        on_save: called with (step, averaged generator) whenever the state is saved: sample grids.
+        progress: show a bar with losses and the time that is left.
+    """
+    device = next(G.parameters()).device
+    if device.type != "mps":  # channels-last convolutions are faster on CPU and CUDA
+        G.to(memory_format=torch.channels_last)
+        D.to(memory_format=torch.channels_last)
+    run = _Run(G, D, config)
+    state_path = run_dir / "state.pt" if run_dir else None
+    if state_path and state_path.exists():
+        run.load(state_path)
+
+    loss = LOSSES[config.loss]
+    forward_g, forward_d = (torch.compile(G), torch.compile(D)) if config.compile else (G, D)
+    G.train()
+    D.train()
+    bar = tqdm(total=config.n_steps, initial=run.step, disable=not progress, unit="step", mininterval=5)
+    started = time.perf_counter() - run.seconds
+
+    def autocast() -> torch.autocast:
+        return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
+
+    def draw_latent() -> Tensor:
+        return torch.randn(config.batch_size, G.latent_dim, generator=run.generator).to(device)
+
+    def step_discriminator() -> dict[str, Tensor]:
+        D.requires_grad_(True)  # an interrupted call may have left it off
+        real = draw_real(config.batch_size, run.generator)
+        with autocast():
+            with torch.no_grad():
+                fake = forward_g(draw_latent())
+            # one pass over both: one power iteration of spectral norm, one set of kernels
+            logits = forward_d(torch.cat([real, fake.to(real.dtype)])).float()
+        real_logits, fake_logits = logits.split(config.batch_size)
+        value = loss.discriminator(real_logits, fake_logits)
+        total = value
+        if config.r1_weight and run.step % config.r1_every == 0:
+            total = total + config.r1_weight * config.r1_every * r1_penalty(D, real)
+        run.optim_d.zero_grad()
+        total.backward()
+        run.optim_d.step()
+        return {"loss_d": value, "logit_real": real_logits.mean(), "logit_fake": fake_logits.mean()}
+
+    def step_generator() -> dict[str, Tensor]:
+        D.requires_grad_(False)  # only G's gradient is wanted
+        with autocast():
+            fake_logits = forward_d(forward_g(draw_latent())).float()
+        value = loss.generator(fake_logits)
+        run.optim_g.zero_grad()
+        value.backward()
+        run.optim_g.step()
+        D.requires_grad_(True)
+        return {"loss_g": value}
+
+    while run.step < config.n_steps:
+        factor = learning_rate_factor(run.step, config)
+        run.optim_g.param_groups[0]["lr"] = config.lr_g * factor
+        run.optim_d.param_groups[0]["lr"] = config.lr_d * factor
+        for _ in range(config.d_steps):
+            row = step_discriminator()
+        row |= step_generator()
+        run.step += 1
+        # a short memory at first, else the random start would stay in the average for long
+        update_ema(run.G_ema, G, min(config.ema_decay, (1 + run.step) / (10 + run.step)))
+        bar.update()
+
+        last = run.step == config.n_steps
+        if run.step % config.log_every == 0 or last:
+            row = {"step": run.step, **{k: v.item() for k, v in row.items()}}
+            if not all(map(_finite, row.values())):
+                raise FloatingPointError(
+                    f"step {run.step}: a loss is not finite ({row}); lower lr_g and lr_d"
+                )
+            run.seconds = time.perf_counter() - started
+            run.history.append(row | {"seconds": round(run.seconds, 1)})
+            bar.set_postfix(D=f"{row['loss_d']:.3f}", G=f"{row['loss_g']:.3f}")
+        if run_dir and (run.step % config.save_every == 0 or last):
+            run.save(state_path)
+            _write_history(run_dir / "metrics.csv", run.history)
+        if on_save and (run.step % config.save_every == 0 or last):
+            on_save(run.step, run.G_ema)
+    bar.close()
+    recompute_batch_norm(run.G_ema)
+    return TrainResult(G, run.G_ema, D, run.history, run.seconds)
+
+
+def _finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")
