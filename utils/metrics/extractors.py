@@ -143,9 +143,8 @@ class Cifar10Network(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         if images.shape[2:] != (32, 32):
             raise ValueError(f"the CIFAR-10 classifier takes 32x32 images, not {tuple(images.shape[2:])}")
-        x = to_unit(images)  # (n, 3, 32, 32)
-        # Two passes, for the classifier alone knows how its head uses the features.
-        return self.classifier.features(x), self.classifier(x).softmax(dim=1)
+        features = self.classifier.features(to_unit(images))  # (n, d)
+        return features, self.classifier.classify(features).softmax(dim=1)
 
 
 def cifar10_classifier() -> Extractor:

@@ -66,6 +66,10 @@ class Classifier(nn.Module):
         h = self.blocks(h)  # (n, feature_dim, 3, 3)
         return h.amax(dim=(2, 3))  # (n, feature_dim)
 
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (n, n_classes) of `features` (n, feature_dim)."""
+        return self.head(features) / 8  # a small scale keeps the head stable at a large learning rate
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (n, n_classes) of images `x` (n, 3, 32, 32) in [-1, 1]."""
-        return self.head(self.features(x)) / 8  # a small scale keeps the head stable at a large learning rate
+        return self.classify(self.features(x))

@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
         "hardware": describe_device(device),
         "torch": torch.__version__,
         "seconds": round(result.seconds),
-        "metrics": {},
+        "history": [{k: round(v, 4) for k, v in row.items()} for row in result.history[1::2]],
     }
     path = save_checkpoint(args.name, {"G": result.G_ema, "D": result.D}, card)
     print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")

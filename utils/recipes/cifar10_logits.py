@@ -25,6 +25,7 @@ from utils.density_ratio import (
     logistic_loss,
     logits_of,
     platt,
+    reliability_curve,
 )
 from utils.images import load_cifar10, to_unit
 from utils.models import build_gan
@@ -106,6 +107,7 @@ def describe(logit: nn.Module, data: HeldOut) -> dict[str, float]:
         "log_mean_ratio": effective_ratio_check(fake),
         "logit_real": real.mean().item(),
         "logit_fake": fake.mean().item(),
+        "reliability": [curve.tolist() for curve in reliability_curve(real, fake)],  # predicted, observed
     }
 
 
