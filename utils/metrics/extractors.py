@@ -134,17 +134,20 @@ def tune_for_inference(network: nn.Module) -> nn.Module:
 
 
 class Cifar10Network(nn.Module):
-    """Penultimate features and posteriors of a classifier that takes images (n, 3, 32, 32) in [-1, 1]."""
+    """Penultimate features and posteriors of a classifier that takes images (n, 3, 32, 32) in [-1, 1].
 
-    def __init__(self, classifier: nn.Module):
+    Label smoothing makes the plain posteriors too flat; `temperature` divides the logits to calibrate them.
+    """
+
+    def __init__(self, classifier: nn.Module, temperature: float = 1.0):
         super().__init__()
-        self.classifier = classifier
+        self.classifier, self.temperature = classifier, temperature
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         if images.shape[2:] != (32, 32):
             raise ValueError(f"the CIFAR-10 classifier takes 32x32 images, not {tuple(images.shape[2:])}")
         features = self.classifier.features(to_unit(images))  # (n, d)
-        return features, self.classifier.classify(features).softmax(dim=1)
+        return features, (self.classifier.classify(features) / self.temperature).softmax(dim=1)
 
 
 def cifar10_classifier() -> Extractor:
@@ -158,7 +161,7 @@ def cifar10_classifier() -> Extractor:
     states, card = load_checkpoint("cifar10-classifier")
     classifier = Classifier(**card["architecture"])
     classifier.load_state_dict(states["classifier"])
-    network = Cifar10Network(classifier).to(memory_format=torch.channels_last)
+    network = Cifar10Network(classifier, card["temperature"]).to(memory_format=torch.channels_last)
     return Extractor("CIFAR-10 classifier", classifier.feature_dim, network, card["sha256"][:16])
 
 

@@ -1,0 +1,185 @@
+"""Checkpoints: what is written is read, and whatever was damaged on the way is found."""
+
+import json
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from utils.checkpoints import (
+    list_checkpoints,
+    load_checkpoint,
+    read_card,
+    save_checkpoint,
+    sha256,
+    write_atomically,
+)
+
+CARD = {"task": "a test", "command": "python -m nothing"}
+
+
+@pytest.fixture
+def modules():
+    torch.manual_seed(0)
+    return {"G": nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), "D": nn.Linear(3, 1)}
+
+
+@pytest.fixture
+def saved(tmp_path, modules):
+    save_checkpoint("x", modules, CARD, tmp_path)
+    return tmp_path
+
+
+def test_round_trip(saved, modules):
+    states, card = load_checkpoint("x", saved)
+    assert states.keys() == modules.keys()
+    for name, module in modules.items():
+        assert states[name].keys() == module.state_dict().keys()
+        for key, value in module.state_dict().items():
+            assert torch.equal(states[name][key], value) and states[name][key].dtype == value.dtype
+    path = saved / "x.safetensors"
+    assert card == CARD | {
+        "sha256": sha256(path),
+        "bytes": path.stat().st_size,
+        "parameters": {"G": 2 * 3 + 3 + 3 + 3, "D": 4},
+    }
+    assert json.loads((saved / "x.json").read_text()) == card == read_card("x", saved)
+    assert sorted(p.name for p in saved.iterdir()) == ["x.json", "x.safetensors"]
+    assert CARD.keys() == {"task", "command"}  # the caller's card is not written to
+
+
+def test_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_saving_again_replaces(saved):
+    layer = nn.Linear(1, 1)
+    save_checkpoint("x", {"only": layer}, {}, saved)
+    states, _ = load_checkpoint("x", saved)
+    assert list(states) == ["only"]
+    assert torch.equal(states["only"]["weight"], layer.weight)
+
+
+def test_views_and_shared_weights(tmp_path):
+    layer, tied = nn.Linear(4, 4), nn.Linear(4, 4)
+    tied.weight = layer.weight
+    layer.register_buffer("turned", torch.arange(6.0).view(2, 3).T)  # not contiguous
+    save_checkpoint("x", {"m": nn.ModuleList([layer, tied])}, {}, tmp_path)
+    state = load_checkpoint("x", tmp_path)[0]["m"]
+    assert torch.equal(state["0.weight"], state["1.weight"])
+    assert torch.equal(state["0.turned"], torch.arange(6.0).view(2, 3).T)
+
+
+@pytest.mark.parametrize("place", [10, 100, -1])
+def test_one_changed_byte_is_found(saved, place):
+    path = saved / "x.safetensors"
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"sha256.*python -m nothing"):
+        load_checkpoint("x", saved)
+
+
+def test_a_cut_file_is_found(saved):
+    path = saved / "x.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match="sha256"):
+        load_checkpoint("x", saved)
+
+
+def test_another_sha256_in_the_card_is_found(saved):
+    card = read_card("x", saved)
+    (saved / "x.json").write_text(json.dumps(card | {"sha256": "0" * 64}))
+    with pytest.raises(ValueError, match="sha256"):
+        load_checkpoint("x", saved)
+
+
+def accept(folder, data: bytes) -> None:
+    """Put `data` in place of the weights and make the card agree."""
+    (folder / "x.safetensors").write_bytes(data)
+    card = read_card("x", folder) | {"sha256": sha256(folder / "x.safetensors")}
+    (folder / "x.json").write_text(json.dumps(card))
+
+
+def test_damage_that_the_card_agrees_with_is_found(saved):
+    accept(saved, (saved / "x.safetensors").read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"damaged.*retrain"):
+        load_checkpoint("x", saved)
+
+
+class Bomb:
+    """Unpickling it would raise."""
+
+    def __reduce__(self):
+        return pytest.fail, ("code from a checkpoint was executed",)
+
+
+def test_no_pickle_is_ever_loaded(saved, tmp_path):
+    torch.save({"G": Bomb()}, tmp_path / "bomb.pt")
+    for data in (pickle.dumps(Bomb()), (tmp_path / "bomb.pt").read_bytes()):
+        accept(saved, data)
+        with pytest.raises(ValueError, match="damaged"):
+            load_checkpoint("x", saved)
+
+
+def test_missing_weights(saved):
+    (saved / "x.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no weights.*python -m nothing"):
+        load_checkpoint("x", saved)
+    assert list_checkpoints(saved) == []
+
+
+def test_missing_card(saved):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint 'y'.*available: \['x'\]"):
+        load_checkpoint("y", saved)
+    (saved / "x.json").unlink()
+    with pytest.raises(FileNotFoundError, match="available: none"):
+        load_checkpoint("x", saved)
+
+
+def test_list(saved, modules):
+    save_checkpoint("a", modules, {}, saved)
+    (saved / "lonely.safetensors").touch()
+    assert list_checkpoints(saved) == ["a", "x"]
+    assert list_checkpoints(saved / "nowhere") == []
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), KeyboardInterrupt()])
+def test_a_failing_writer_leaves_the_old_file(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def fail(temporary):
+        temporary.write_text("half of the n")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]  # nor is anything left beside it
+
+
+def test_atomic_write_makes_folders_and_never_shows_half(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.txt"
+
+    def write(temporary):
+        temporary.write_text("whole")
+        assert not path.exists() and temporary.parent == path.parent
+
+    write_atomically(path, write)
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(saved, modules, monkeypatch):
+    def fail(tensors, path):
+        path.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr("utils.checkpoints.save_file", fail)
+    with pytest.raises(OSError, match="no space"):
+        save_checkpoint("x", {"G": nn.Linear(9, 9)}, {}, saved)
+    states, _ = load_checkpoint("x", saved)
+    assert torch.equal(states["D"]["weight"], modules["D"].weight)
