@@ -53,8 +53,6 @@ def load_gan(name: str = "cifar10-gan", device: torch.device | str = "cpu") -> t
     G, D = build_gan(**card["architecture"])
     G.load_state_dict(states["G"])
     D.load_state_dict(states["D"])
-    if torch.device(device).type != "mps":  # faster convolutions
-        G, D = G.to(memory_format=torch.channels_last), D.to(memory_format=torch.channels_last)
     return freeze(G, device), freeze(D, device)
 
 
