@@ -29,7 +29,7 @@ def chain_frames(
     def draw(step: int, state: State) -> None:
         if step % every == 0:
             x = G(state.z)
-            text = f"ε = {step_size:g}   step {step:3d}   mean d = {logit(x).mean().item():+.2f}"
+            text = f"eps = {step_size:g}   step {step:3d}   mean d = {logit(x).mean().item():+.2f}"
             frames.append(with_caption(image_grid(x, columns, zoom=2), text))
 
     generator = torch.Generator().manual_seed(seed)
@@ -38,15 +38,15 @@ def chain_frames(
 
 
 def cifar10(
-    folder: Path, step_sizes=(0.01, 0.1, 1.0), n_steps: int = 80, every: int = 2, seed: int = 1
+    folder: Path, step_sizes=(0.01, 0.1, 1.0), n_steps: int = 60, every: int = 3, seed: int = 1
 ) -> Path:
     """The same sixteen starts under a gentle, a good and a too large step size, side by side."""
     G, D = load_gan()
-    logit = load_logit("raw", D)
+    logit = load_logit("continued-r1", D)
     z0 = torch.randn(16, G.latent_dim, generator=torch.Generator().manual_seed(seed))
     panels = [chain_frames(bake(G), logit, z0, eps, n_steps, every) for eps in step_sizes]
     frames = [side_by_side(parts) for parts in zip(*panels, strict=True)]
-    return write_gif(frames, folder / "cifar10_chains.gif", milliseconds=100)
+    return write_gif(frames, folder / "cifar10_chains.gif", milliseconds=160)
 
 
 SCENES: dict[str, Callable[..., Path]] = {"cifar10": cifar10}
