@@ -52,9 +52,9 @@ def test_loading_a_logit_leaves_the_discriminator_as_it_was(gan):
 
 def test_chains_climb_the_logit_and_keep_the_prior(gan):
     G, D = gan
-    logit = load_logit("raw", D)
-    z0 = torch.randn(24, G.latent_dim, generator=torch.Generator().manual_seed(0))
-    chain = sample(latent_energy(G, logit), z0, ula(0.1), 15, torch.Generator().manual_seed(1))
+    logit = load_logit("continued-r1", D)
+    z0 = torch.randn(32, G.latent_dim, generator=torch.Generator().manual_seed(0))
+    chain = sample(latent_energy(G, logit), z0, ula(0.1), 20, torch.Generator().manual_seed(1))
     with torch.no_grad():
         gain = logit(G(chain.z)) - logit(G(z0))
     assert gain.mean() > 3 * gain.std() / math.sqrt(len(gain))
