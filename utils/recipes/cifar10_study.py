@@ -126,13 +126,15 @@ def run_job(job: Job, device: torch.device) -> list[dict]:
     logit = load_logit(job.logit, D, calibrated=job.calibrated)
     images, rows = run_chains(bake(G), logit, job)
     settings = {k: v for k, v in asdict(job).items() if k not in ("marks", "extractors")}
+    measures = {}
+    for name in job.extractors:
+        extractor = get_extractor(name, device)
+        measures[name] = extractor, load_reference(extractor, SPLITS[name])
     for row in rows:
         row.update(settings)
         ends = row["n_steps"] in (job.marks[0], job.marks[-1])
         for name in job.extractors if ends else (CLASSIFIER,):  # the ImageNet network is slow
-            extractor = get_extractor(name, device)
-            reference = load_reference(extractor, SPLITS[name])
-            row[name] = evaluate_images(images[row["n_steps"]], extractor, reference)
+            row[name] = evaluate_images(images[row["n_steps"]], *measures[name])
     return rows
 
 

@@ -42,9 +42,10 @@ def cifar10(
 ) -> Path:
     """The same sixteen starts under a gentle, a good and a too large step size, side by side."""
     G, D = load_gan()
+    G = bake(G)
     logit = load_logit("continued-r1", D)
     z0 = torch.randn(16, G.latent_dim, generator=torch.Generator().manual_seed(seed))
-    panels = [chain_frames(bake(G), logit, z0, eps, n_steps, every) for eps in step_sizes]
+    panels = [chain_frames(G, logit, z0, eps, n_steps, every) for eps in step_sizes]
     frames = [side_by_side(parts) for parts in zip(*panels, strict=True)]
     return write_gif(frames, folder / "cifar10_chains.gif", milliseconds=160)
 
