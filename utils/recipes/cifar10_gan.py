@@ -4,20 +4,9 @@ Presets: `cpu`, the committed checkpoint (a DCGAN, about an hour on two cores wi
 the SNGAN recipe of Miyato et al. (2018). An interrupted run goes on where it was when called again.
 """
 
-import argparse
-import platform
-import shlex
-import sys
-from dataclasses import asdict
-
-import torch
-
-from utils.checkpoints import save_checkpoint
-from utils.config import RUNS, pick_device
 from utils.images import load_cifar10
-from utils.models import build_gan
-from utils.plotting import save_image_grid
-from utils.training import TrainConfig, draw_from, train_gan
+from utils.recipes.image_gan import run
+from utils.training import TrainConfig
 
 PRESETS = {
     "cpu": (
@@ -34,54 +23,13 @@ PRESETS = {
 }  # fmt: skip
 
 
-def describe_device(device: torch.device) -> str:
-    """The hardware in words, for the card."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
-
-
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", choices=PRESETS, default="cpu")
-    parser.add_argument("--name", default="cifar10-gan", help="name of the checkpoint")
-    parser.add_argument("--steps", type=int, help="generator steps, instead of the preset's")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    args = parser.parse_args(arguments)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-
-    architecture, config = PRESETS[args.preset]
-    config = TrainConfig(**asdict(config) | {"seed": args.seed, "n_steps": args.steps or config.n_steps})
-    device = pick_device()
-    torch.manual_seed(args.seed)  # the initial weights
-    G, D = build_gan(**architecture)
-    G, D = G.to(device), D.to(device)
-    train = load_cifar10("train")
-    run_dir = RUNS / args.name
-
-    fixed = torch.randn(64, G.latent_dim, generator=torch.Generator().manual_seed(1)).to(device)
-
-    @torch.no_grad()
-    def save_grid(step: int, G_ema: torch.nn.Module) -> None:
-        save_image_grid(G_ema.eval()(fixed), run_dir / f"samples-{step:06d}.png")
-
-    result = train_gan(G, D, draw_from(train.images, device), config, run_dir, save_grid)
-    command = shlex.join(["python", "-m", "utils.recipes.cifar10_gan", *(arguments or sys.argv[1:])])
     card = {
         "task": "CIFAR-10 images at 32x32",
-        "architecture": architecture,
-        "data": f"{len(train.images)} images of the CIFAR-10 training split, in [-1, 1], no augmentation",
-        "config": asdict(config),
-        "command": command,
-        "hardware": describe_device(device),
-        "torch": torch.__version__,
-        "seconds": round(result.seconds),
-        "history": [{k: round(v, 4) for k, v in row.items()} for row in result.history[1::2]],
+        "data": "{n} images of the CIFAR-10 training split, in [-1, 1], no augmentation",
     }
-    path = save_checkpoint(args.name, {"G": result.G_ema, "D": result.D}, card)
-    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    title = __doc__.splitlines()[0]
+    run("cifar10_gan", title, PRESETS, lambda: load_cifar10("train"), card, arguments)
 
 
 if __name__ == "__main__":
