@@ -1,7 +1,4 @@
-"""Checks of the exercises: each says what is wrong, or that all is well.
-
-A stub that returns None is told to be unfinished; a wrong answer raises AssertionError with the mistake.
-"""
+"""Checks of notebook 10."""
 
 import math
 from collections.abc import Callable
@@ -9,11 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-
-def _unfinished(value: object, name: str) -> bool:
-    if value is None:
-        print(f"{name}: nothing returned yet. Fill in the stub and run this cell again.")
-    return value is None
+from utils.checks.common import unfinished
 
 
 def check_energy(energy: Callable[[Tensor, Callable, Callable], Tensor]) -> None:
@@ -27,7 +20,7 @@ def check_energy(energy: Callable[[Tensor, Callable, Callable], Tensor]) -> None
         return x.sum(1)
 
     value = energy(z, G, d)
-    if _unfinished(value, "energy"):
+    if unfinished(value, "energy"):
         return
     assert value.shape == (6,), f"one energy a chain is wanted, shape (6,), not {tuple(value.shape)}"
     prior, logit = 0.5 * z.square().sum(1), d(G(z))
@@ -51,7 +44,7 @@ def check_energy(energy: Callable[[Tensor, Callable, Callable], Tensor]) -> None
 def check_temperature(temperature: Callable[[float, float], float]) -> None:
     """Exercise: the temperature that a step size and a noise standard deviation amount to."""
     value = temperature(0.01, 0.1)
-    if _unfinished(value, "temperature"):
+    if unfinished(value, "temperature"):
         return
     cases = [(0.01, 0.1), (0.01, 0.01), (10.0, 0.005)]
     values = [temperature(*case) for case in cases]
@@ -67,7 +60,7 @@ def check_platt(loss: Callable[[Tensor, Tensor, float, float], float]) -> None:
     """Exercise: the logistic loss of slope * d + intercept, the mean over both classes, in nats."""
     real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-1.0, 0.0, 1.0])
     value = loss(real, fake, 2.0, -0.5)
-    if _unfinished(value, "loss"):
+    if unfinished(value, "loss"):
         return
 
     def right(a: float, b: float) -> float:
