@@ -464,6 +464,16 @@ def load_celeba64(source: str | Path | None = None) -> ImageSet:
     return _load(CELEBA64, "train", source, allow_download=True)
 
 
+def load_digits() -> ImageSet:
+    """scikit-learn's handwritten digits, (1797, 1, 8, 8) with labels; they come with the package."""
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    pixels = torch.from_numpy(digits.images)[:, None]  # (1797, 1, 8, 8), whole numbers from 0 to 16
+    images = (pixels * (255 / 16)).round().to(torch.uint8)
+    return ImageSet(images, torch.from_numpy(digits.target).long(), "1,797 digits of scikit-learn, 8x8")
+
+
 def load_folder(path: str | Path, size: int, resize: bool = False) -> ImageSet:
     """All images in a folder and its subfolders, or in a zip: (n, 3, size, size), without labels, uncached.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from utils.checkpoints import write_atomically
-from utils.losses import LOSSES, r1_penalty
+from utils.losses import LOSSES, GANLoss, ebgan, gradient_penalty, pulling_away, r1_penalty
 
 DrawReal = Callable[[int, torch.Generator], Tensor]
 
@@ -35,6 +35,10 @@ class TrainConfig:
     decay_from: float = 0.5  # the learning rates fall linearly to 0 from this share of the run
     r1_weight: float = 0.0
     r1_every: int = 16  # lazy regularisation: the penalty is taken every so often, times r1_every
+    gradient_penalty_weight: float = 0.0  # of WGAN-GP; 10 in its paper
+    weight_clip: float | None = None  # clamp D's weights to [-c, c], as in the first WGAN
+    margin: float = 10.0  # of the loss "ebgan", in which D returns an energy
+    pulling_away_weight: float = 0.0  # in G's loss, on D.features of its batch; 0.1 in EBGAN's paper
     ema_decay: float = 0.999
     precision: str = "float32"  # or "bfloat16": autocast, about twice as fast on recent CPUs and GPUs
     compile: bool = False
@@ -61,6 +65,11 @@ class TrainResult:
     D: nn.Module
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+
+
+def loss_of(config: TrainConfig) -> GANLoss:
+    """The pair of losses that `config` names."""
+    return ebgan(config.margin) if config.loss == "ebgan" else LOSSES[config.loss]
 
 
 def draw_from(images: Tensor, device: torch.device | str = "cpu") -> DrawReal:
@@ -141,9 +150,8 @@ class _Run:
         except Exception as error:
             reason = type(error).__name__  # torch's own text advises loading without weights_only
             raise ValueError(f"{path} cannot be read ({reason}); delete it to start the run again") from error
-        changed = [
-            k for k, v in asdict(self.config).items() if state["config"].get(k) != v and k != "compile"
-        ]
+        saved = asdict(TrainConfig()) | state["config"]  # a setting younger than the file had its default
+        changed = [k for k, v in asdict(self.config).items() if saved[k] != v and k != "compile"]
         if changed:
             raise ValueError(
                 f"{path} was made with other settings of {changed}; use the same, or another folder"
@@ -194,7 +202,7 @@ def train_gan(
     if state_path and state_path.exists():
         run.load(state_path)
 
-    loss = LOSSES[config.loss]
+    loss = loss_of(config)
     forward_g, forward_d = (torch.compile(G), torch.compile(D)) if config.compile else (G, D)
     G.train()
     D.train()
@@ -220,18 +228,28 @@ def train_gan(
         total = value
         if config.r1_weight and run.step % config.r1_every == 0:
             total = total + config.r1_weight * config.r1_every * r1_penalty(D, real)
+        if config.gradient_penalty_weight:
+            penalty = gradient_penalty(D, real, fake.to(real.dtype), run.generator)
+            total = total + config.gradient_penalty_weight * penalty
         run.optim_d.zero_grad()
         total.backward()
         run.optim_d.step()
+        if config.weight_clip:
+            with torch.no_grad():
+                for weight in D.parameters():
+                    weight.clamp_(-config.weight_clip, config.weight_clip)
         return {"loss_d": value, "logit_real": real_logits.mean(), "logit_fake": fake_logits.mean()}
 
     def step_generator() -> dict[str, Tensor]:
         D.requires_grad_(False)  # only G's gradient is wanted
         with autocast():
-            fake_logits = forward_d(forward_g(draw_latent())).float()
-        value = loss.generator(fake_logits)
+            fake = forward_g(draw_latent())
+            fake_logits = forward_d(fake).float()
+        value = total = loss.generator(fake_logits)
+        if config.pulling_away_weight:
+            total = total + config.pulling_away_weight * pulling_away(D.features(fake).float())
         run.optim_g.zero_grad()
-        value.backward()
+        total.backward()
         run.optim_g.step()
         D.requires_grad_(True)
         return {"loss_g": value}

@@ -1,4 +1,4 @@
-"""Networks. Every discriminator returns a logit; every generator maps z (n, latent_dim) to data."""
+"""Networks. Discriminators return a logit (EBGAN's an energy); generators map z (n, latent_dim) to data."""
 
 from torch import nn
 
