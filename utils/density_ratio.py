@@ -98,13 +98,15 @@ def fit_logit(
     weight_decay: float = 0.0,
     check_every: int = 100,
     patience: int = 5,
+    decay: bool = False,
     precision: str = "float32",
     seed: int = 0,
 ) -> list[tuple[int, float]]:
     """Train `logit` in place by the logistic loss on real data against fresh samples of a frozen G.
 
     Every `check_every` steps the held-out loss is taken; after `patience` checks without a new best the
-    fit stops, and the best weights are put back. Returns [(step, held-out loss)].
+    fit stops, and the best weights are put back. With `decay` the learning rate falls linearly to 0.
+    Returns [(step, held-out loss)].
     """
     generator = torch.Generator().manual_seed(seed)
     weights = [p for p in logit.parameters() if p.requires_grad]
@@ -115,6 +117,7 @@ def fit_logit(
     best, best_state, waited = history[0][1], copy.deepcopy(logit.state_dict()), 0
     for step in range(1, n_steps + 1):
         logit.train()
+        optimiser.param_groups[0]["lr"] = lr * (1 - (step - 1) / n_steps if decay else 1)
         real, fake = draw_real(batch_size, generator), draw_fake(batch_size, generator)
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
             real_logits, fake_logits = logit(torch.cat([real, fake])).float().chunk(2)

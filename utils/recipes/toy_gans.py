@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from utils.checkpoints import freeze, load_checkpoint, save_checkpoint
 from utils.config import pick_device
-from utils.density_ratio import Affine, fit_logit, logistic_loss, logits_of, platt
+from utils.density_ratio import Affine, GridLogit, fit_logit, logistic_loss, logits_of, platt
 from utils.models.mlp import MLPDiscriminator, MLPGenerator
 from utils.toy import GaussianMixture, SwissRoll, gaussian_grid
 from utils.training import TrainConfig, TrainResult, train_gan
@@ -102,12 +102,11 @@ def calibrate(
 
 
 def refit(
-    G: nn.Module, draw_real: Callable, n_steps: int = 3000, r1_weight: float = 0.0, seed: int = 0
+    G: nn.Module, draw_real: Callable, n_steps: int = 2500, r1_weight: float = 0.0, seed: int = 0
 ) -> tuple[Affine, list[tuple[int, float]]]:
     """A new logit fitted to the frozen G by the logistic loss and Platt-scaled, and its held-out history.
 
-    In the plane fresh data cost nothing, so early stopping guards against little; R1 keeps d flat where
-    there are no data.
+    In the plane fresh data cost nothing, so there is no overfitting to stop early; `r1_weight` flattens d.
     """
     draw_fake = samples_of(G)
     generator = torch.Generator().manual_seed(10_000 + seed)
@@ -119,10 +118,18 @@ def refit(
         return logistic_loss(logits_of(logit, real, 10_000), logits_of(logit, fake, 10_000))
 
     history = fit_logit(
-        logit, draw_real, draw_fake, held_out, n_steps=n_steps, lr=2e-3, batch_size=512, r1_weight=r1_weight,
-        check_every=250, patience=6, seed=seed,
+        logit, draw_real, draw_fake, held_out, n_steps=n_steps, lr=4e-3, batch_size=512, decay=True,
+        r1_weight=r1_weight, check_every=250, patience=1 + n_steps // 250, seed=seed,
     )  # fmt: skip
     return calibrate(freeze(logit), draw_real, draw_fake), history
+
+
+def nearly_exact(
+    G: nn.Module, target: GaussianMixture | SwissRoll, n_samples: int = 8_000_000, seed: int = 0
+) -> GridLogit:
+    """log p_d/p_g with p_g counted on a grid from `n_samples` samples of G."""
+    generator = torch.Generator().manual_seed(20_000 + seed)
+    return freeze(GridLogit(target.log_prob, samples_of(G), generator, n_samples=n_samples))
 
 
 def main(arguments: list[str] | None = None) -> None:
