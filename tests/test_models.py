@@ -1,4 +1,4 @@
-"""The image GANs at tiny width: shapes, one step of each, spectral norm, baking, round trip."""
+"""The GANs at tiny width: shapes, one step of each, spectral norm, baking, round trip."""
 
 import copy
 
@@ -12,6 +12,7 @@ from utils.losses import LOSSES
 from utils.models import GANS, build_gan
 from utils.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from utils.models.layers import CONVOLUTIONS, bake, initialise
+from utils.models.mlp import MLPDiscriminator, MLPGenerator, mlp
 from utils.models.sngan import SNGANDiscriminator, SNGANGenerator
 
 FAMILIES = tuple(GANS)
@@ -201,3 +202,89 @@ def test_dcgan_size_by_hand():
     assert count(DCGANGenerator(5, w)) == transposed + 2 * (4 + 2 + 1) * w
     pairs = sum(conv(i, o, 3) + conv(o, o, 4) for i, o in [(3, w), (w, 2 * w), (2 * w, 4 * w)])
     assert count(DCGANDiscriminator(w)) == pairs + conv(4 * w, 8 * w, 3) + 8 * w * 16 + 1
+
+
+@pytest.mark.parametrize("data_shape", [(2,), (1, 8, 8)])
+def test_perceptron_shapes(data_shape):
+    G = MLPGenerator(latent_dim=5, width=7, depth=2, data_shape=data_shape)
+    D = MLPDiscriminator(width=6, depth=2, data_shape=data_shape)
+    x = G(torch.randn(3, G.latent_dim))
+    assert G.latent_dim == 5
+    assert x.shape == (3, *data_shape)
+    assert D(x).shape == (3,)
+    assert D(x[:1]).shape == (1,)  # one point keeps its axis
+    assert D.features(x).shape == (3, D.feature_dim) == (3, 6)
+    torch.testing.assert_close(D(x), D.head(D.features(x)).squeeze(1))
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_perceptron_sizes_by_hand(depth):
+    inner = (depth - 1) * (7 * 7 + 7)
+    assert count(MLPGenerator(5, width=7, depth=depth)) == (5 + 1) * 7 + inner + (7 + 1) * 2
+    images = MLPDiscriminator(width=7, depth=depth, data_shape=(1, 8, 8))
+    assert count(images) == (64 + 1) * 7 + inner + (7 + 1)
+
+
+def test_mlp_is_linear_layers_with_an_activation_between_them():
+    torch.manual_seed(0)
+    net = mlp([3, 4, 2], nn.Tanh)
+    x = torch.randn(5, 3)
+    first, _, last = net
+    expected = (x @ first.weight.T + first.bias).tanh() @ last.weight.T + last.bias
+    torch.testing.assert_close(net(x), expected)
+    assert [type(m) for m in mlp([3, 4, 4, 2])] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
+    assert [type(m) for m in mlp([3, 2])] == [nn.Linear]
+
+
+def test_only_a_bounded_generator_stays_in_the_box():
+    for bounded in (True, False):
+        torch.manual_seed(0)
+        G = MLPGenerator(3, width=8, depth=1, bounded=bounded)
+        z = 1000 * torch.randn(50, 3)
+        assert (G(z).abs().max() <= 1) == bounded
+        torch.testing.assert_close(G(z), G.net(z).tanh() if bounded else G.net(z))
+
+
+def test_perceptron_logits_are_no_probabilities():
+    D = MLPDiscriminator(width=4, depth=1)
+    with torch.no_grad():
+        D.head.bias.fill_(-7)
+        D.head.weight.zero_()
+    assert (D(torch.randn(3, 2)) == -7).all()
+
+
+def test_the_activation_is_used_everywhere():
+    D = MLPDiscriminator(width=4, depth=3, activation=nn.LeakyReLU)
+    kinds = {type(m) for m in D.body.modules()}
+    assert nn.LeakyReLU in kinds and nn.ReLU not in kinds
+    assert sum(isinstance(m, nn.LeakyReLU) for m in D.body.modules()) == 3  # the features are activated too
+
+
+def test_perceptron_with_spectral_norm_has_slope_at_most_one():
+    torch.manual_seed(0)
+    D = MLPDiscriminator(width=32, depth=2, spectral=True)
+    assert len(normalised(D)) == 3
+    with torch.no_grad():
+        for m in normalised(D):
+            m.parametrizations.weight.original.normal_()
+        for _ in range(300):
+            D(torch.zeros(1, 2))
+    x = torch.randn(200, 2, requires_grad=True)
+    (slope,) = torch.autograd.grad(D.eval()(x).sum(), x)
+    assert 0 < slope.norm(dim=1).max() <= 1.001  # three layers of norm 1 and 1-Lipschitz activations
+
+
+@pytest.mark.parametrize("loss", ["non_saturating", "minimax"])
+def test_one_step_of_each_moves_every_perceptron_parameter(loss):
+    torch.manual_seed(0)
+    G = MLPGenerator(5, width=16, depth=2, data_shape=(1, 8, 8), bounded=True)
+    D = MLPDiscriminator(width=16, depth=2, data_shape=(1, 8, 8), activation=nn.LeakyReLU)
+    optimisers = [torch.optim.Adam(module.parameters(), 1e-3) for module in (G, D)]
+    before = copy.deepcopy([list(module.parameters()) for module in (G, D)])
+    fake = G(torch.randn(64, 5))
+    LOSSES[loss].discriminator(D(torch.rand(64, 1, 8, 8)), D(fake.detach())).backward()
+    optimisers[1].step()
+    LOSSES[loss].generator(D(fake)).backward()
+    optimisers[0].step()
+    for old, module in zip(before, (G, D), strict=True):
+        assert not any(torch.equal(a, b) for a, b in zip(old, module.parameters(), strict=True))

@@ -104,9 +104,9 @@ def fit_logit(
 ) -> list[tuple[int, float]]:
     """Train `logit` in place by the logistic loss on real data against fresh samples of a frozen G.
 
-    Every `check_every` steps the held-out loss is taken; after `patience` checks without a new best the
-    fit stops, and the best weights are put back. With `decay` the learning rate falls linearly to 0.
-    Returns [(step, held-out loss)].
+    Every `check_every` steps, and after the last, the held-out loss is taken; after `patience` checks
+    without a new best the fit stops, and the best weights are put back. With `decay` the learning rate
+    falls linearly to 0. Returns [(step, held-out loss)].
     """
     generator = torch.Generator().manual_seed(seed)
     weights = [p for p in logit.parameters() if p.requires_grad]
@@ -127,7 +127,7 @@ def fit_logit(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        if step % check_every == 0:
+        if step % check_every == 0 or step == n_steps:
             logit.eval()
             history.append((step, held_out()))
             waited += 1

@@ -19,6 +19,13 @@ def standard_normal(z: Tensor) -> Tensor:
     return -0.5 * z.square().sum(1) - 0.5 * z.shape[1] * math.log(2 * math.pi)
 
 
+def check_evaluation_mode(**modules: Callable) -> None:
+    """Raise a ValueError that names a module in training mode: its samples would depend on each other."""
+    for name, module in modules.items():
+        if isinstance(module, nn.Module) and any(m.training for m in module.modules()):
+            raise ValueError(f"{name} is in training mode; call {name}.eval() first")
+
+
 def latent_energy(
     G: Callable[[Tensor], Tensor],
     logit: Callable[[Tensor], Tensor],
@@ -39,9 +46,7 @@ def latent_energy(
         ValueError: a network is in training mode. Batch norm would then make the energy of one sample
             depend on its neighbours, and there would be no fixed target to sample.
     """
-    for name, module in {"G": G, "logit": logit}.items():
-        if isinstance(module, nn.Module) and any(m.training for m in module.modules()):
-            raise ValueError(f"{name} is in training mode; call {name}.eval() before building the energy")
+    check_evaluation_mode(G=G, logit=logit)
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f"precision={precision!r} is unknown; use 'float32' or 'bfloat16'")
 

@@ -110,4 +110,5 @@ def pulling_away(features: Tensor) -> Tensor:
     if n < 2:
         raise ValueError(f"features has {n} row; the pulling-away term needs at least 2")
     unit = F.normalize(features, dim=1)
-    return ((unit @ unit.T).square().sum() - n) / (n * (n - 1))
+    squares = (unit @ unit.T).square()  # (n, n); a row of zeros (all ReLUs off) counts as orthogonal
+    return (squares.sum() - squares.diagonal().sum()) / (n * (n - 1))

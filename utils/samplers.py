@@ -1,4 +1,4 @@
-"""Markov chains on an energy: unadjusted Langevin (ULA), Metropolis-adjusted Langevin (MALA), one runner.
+"""Markov chains on an energy: unadjusted and adjusted Langevin (ULA, MALA), Hamiltonian (HMC), one runner.
 
 An energy is any callable `energy(z) -> (n,)` for z of shape (n, *latent); low energy is likely, and the
 target at temperature T is p(z) proportional to exp(-energy(z) / T). This file knows no network, no
@@ -59,10 +59,7 @@ def mala(step_size: float, temperature: float = 1.0) -> Kernel:
     Exact at any step size: a rejected chain repeats its state. The temperature must be positive.
     """
     _check_settings(step_size, temperature)
-    if temperature == 0:
-        raise ValueError(
-            "temperature=0 has no Metropolis correction; use ula, or a small positive temperature"
-        )
+    _check_metropolis(temperature)
 
     def step(state: State, evaluate: Evaluate, generator: torch.Generator) -> State:
         noise = _noise_like(state.z, generator)
@@ -70,10 +67,57 @@ def mala(step_size: float, temperature: float = 1.0) -> Kernel:
         energy, gradient = evaluate(z)
         proposal = State(z, energy, gradient, state.accepted)
         log_ratio = log_acceptance(state, proposal, step_size, temperature)
-        uniform = torch.rand(len(z), generator=generator, device=generator.device).to(z.device)
-        return _where(uniform.log() < log_ratio, proposal, state)
+        return _accept_or_stay(proposal, state, log_ratio, generator)
 
     return step
+
+
+def hmc(step_size: float, n_leapfrog: int, temperature: float = 1.0) -> Kernel:
+    """Hamiltonian Monte Carlo (Duane et al., 1987; Neal, 2011, arXiv 1206.1901): a leapfrog path, or stay.
+
+    A momentum p ~ N(0, T I) is drawn, (z, p) moves by `leapfrog`, and the end is accepted with probability
+    min(1, exp((H - H') / T)), H = E(z) + |p|^2 / 2. Exact at any step size: a rejected chain repeats its
+    state. Notebook 04 derives it.
+
+    Args:
+        step_size: h, the time of one leapfrog step. A single one proposes
+            z - (h^2/2) grad E(z) + h sqrt(T) n, so that hmc(h, 1) is mala(h^2): here eps = h^2.
+        n_leapfrog: leapfrog steps of a transition, 1 or more; each costs one gradient.
+        temperature: T, positive.
+
+    Raises:
+        ValueError: a setting is wrong. An energy that is not finite on the way raises FloatingPointError
+            from `sample`, as for every kernel: the step size is too large.
+    """
+    _check_settings(step_size, temperature)
+    _check_metropolis(temperature)
+    if n_leapfrog < 1 or n_leapfrog != int(n_leapfrog):
+        raise ValueError(f"n_leapfrog={n_leapfrog} must be a whole number, 1 or more")
+
+    def step(state: State, evaluate: Evaluate, generator: torch.Generator) -> State:
+        momentum = math.sqrt(temperature) * _noise_like(state.z, generator)
+        proposal, end = leapfrog(state, momentum, evaluate, step_size, n_leapfrog)
+        kinetic, kinetic_end = (0.5 * p.flatten(1).square().sum(1) for p in (momentum, end))
+        log_ratio = (state.energy - proposal.energy + kinetic - kinetic_end) / temperature
+        return _accept_or_stay(proposal, state, log_ratio, generator)
+
+    return step
+
+
+def leapfrog(
+    state: State, momentum: Tensor, evaluate: Evaluate, step_size: float, n_leapfrog: int
+) -> tuple[State, Tensor]:
+    """Follow dz/dt = p, dp/dt = -grad E(z) for the time n_leapfrog * step_size; momentum is like z.
+
+    p <- p - (h/2) grad E(z), z <- z + h p, p <- p - (h/2) grad E(z), n_leapfrog times. It keeps volume,
+    comes back to its start when the momentum is turned round, and keeps E + |p|^2/2 up to order h^2.
+    """
+    for _ in range(n_leapfrog):
+        momentum = momentum - 0.5 * step_size * state.gradient
+        z = state.z + step_size * momentum
+        state = State(z, *evaluate(z), state.accepted)
+        momentum = momentum - 0.5 * step_size * state.gradient
+    return state, momentum
 
 
 def _langevin_proposal(state: State, step_size: float, temperature: float, noise: Tensor) -> Tensor:
@@ -109,7 +153,7 @@ def sample(
     Args:
         energy: callable (n, *latent) -> (n,).
         z0: starts of the chains, (n, *latent), a floating-point tensor.
-        kernel: `ula(...)` or `mala(...)`.
+        kernel: `ula(...)`, `mala(...)` or `hmc(...)`.
         n_steps: number of transitions, 0 or more.
         generator: the only source of randomness; the same seed gives the same chain.
         thin: keep every `thin`-th state in `path`; memory then grows with n_steps / thin, else not at all.
@@ -179,6 +223,12 @@ def _noise_like(z: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(z.shape, generator=generator, device=generator.device, dtype=z.dtype).to(z.device)
 
 
+def _accept_or_stay(proposal: State, state: State, log_ratio: Tensor, generator: torch.Generator) -> State:
+    """`proposal` with probability min(1, exp(log_ratio)), else `state` again, chain by chain."""
+    uniform = torch.rand(len(log_ratio), generator=generator, device=generator.device).to(log_ratio.device)
+    return _where(uniform.log() < log_ratio, proposal, state)
+
+
 def _where(mask: Tensor, new: State, old: State) -> State:
     """`new` for chains with mask True, `old` for the rest."""
     wide = mask.view(-1, *[1] * (new.z.ndim - 1))
@@ -195,6 +245,13 @@ def _check_settings(step_size: float, temperature: float) -> None:
         raise ValueError(f"step_size={step_size} must be positive and finite")
     if not (temperature >= 0 and math.isfinite(temperature)):
         raise ValueError(f"temperature={temperature} must be 0 or more and finite")
+
+
+def _check_metropolis(temperature: float) -> None:
+    if temperature == 0:
+        raise ValueError(
+            "temperature=0 has no Metropolis correction; use ula, or a small positive temperature"
+        )
 
 
 def _check_run(

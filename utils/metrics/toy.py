@@ -1,0 +1,268 @@
+"""How close points are to a known target: modes, quality, balance, distances between samples, divergences.
+
+Quality, modes and balance look at samples against the target's geometry; the distances and the test look
+at whole distributions. Report both halves: a sampler can clean every point and still ruin the balance.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from utils.toy import GaussianMixture, SwissRoll, distance_to_mode
+
+Target = GaussianMixture | SwissRoll
+
+HIGH_QUALITY = 4.0  # std, the convention of Azadi et al. (2019) and Che et al. (2020)
+ROLL_BINS = 25  # stretches of the swiss roll that count as modes
+
+
+class Assignment(NamedTuple):
+    """What each point belongs to."""
+
+    distance: Tensor  # (n,), to its mode or to the roll, in units of the target's std
+    mode: Tensor  # (n,), index of the mode
+    weights: Tensor  # (k,), the target's probability of each mode
+
+
+def assign(x: Tensor, target: Target) -> Assignment:
+    """The nearest mode of each point x (n, dim), and its distance from it in units of `target.std`.
+
+    A mixture's modes are its means. The swiss roll is one curve: its distance is to the nearest point of the
+    curve, and its modes are `ROLL_BINS` stretches of equal length in t, thus of equal probability.
+
+    Raises:
+        ValueError: x is empty, of another dimension than the target, or not finite.
+    """
+    _check(x, target.dim)
+    if isinstance(target, GaussianMixture):
+        return Assignment(*distance_to_mode(x, target), target.weights.to(x))
+    distance, t = distance_to_roll(x, target)
+    mode = ((t / math.pi - 1.5) / 3 * ROLL_BINS).long().clamp(0, ROLL_BINS - 1)
+    return Assignment(distance, mode, x.new_full((ROLL_BINS,), 1 / ROLL_BINS))
+
+
+def distance_to_roll(x: Tensor, roll: SwissRoll) -> tuple[Tensor, Tensor]:
+    """Distance of x (n, 2) to the noiseless roll, in units of `roll.std`, and its nearest t; both (n,)."""
+    ts = 1.5 * math.pi * (1 + 2 * torch.linspace(0, 1, 1000)).to(x)
+    nodes = roll.curve(ts)
+    found = []
+    for part in x.split(2000):
+        distance, nearest = torch.cdist(part, nodes).min(1)
+        t = ts[nearest]
+        for _ in range(4):  # Gauss-Newton steps along the curve from the nearest node
+            tangent = torch.stack([t.cos() - t * t.sin(), t.sin() + t * t.cos()], 1) / roll.scale
+            step = ((part - roll.curve(t)) * tangent).sum(1) / tangent.square().sum(1)
+            t = (t + step).clamp(ts[0], ts[-1])
+        refined = (part - roll.curve(t)).norm(dim=1)
+        better = refined < distance  # far from the roll the steps need not converge
+        found.append((torch.where(better, refined, distance), torch.where(better, t, ts[nearest])))
+    distances, ts_found = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return distances / roll.std, ts_found
+
+
+def _check(x: Tensor, dim: int) -> None:
+    if x.ndim != 2 or x.shape[1] != dim or len(x) == 0:
+        raise ValueError(f"x has shape {tuple(x.shape)}; give points of shape (n, {dim}) with n >= 1")
+    if not x.isfinite().all():
+        raise ValueError(f"x is not finite in {int((~x.isfinite()).any(1).sum())} of {len(x)} rows")
+
+
+def high_quality_share(x: Tensor, target: Target) -> float:
+    """Share of points within 4 std of the nearest mode (of the roll, for the swiss roll).
+
+    Exact samples have 1 - exp(-8) = 0.9997 for Gaussians in the plane, not 1.
+    """
+    return (assign(x, target).distance <= HIGH_QUALITY).double().mean().item()
+
+
+def modes_recovered(x: Tensor, target: Target) -> int:
+    """Number of modes that are nearest to at least one high-quality point (Azadi et al., 2019).
+
+    It grows with n: with enough points even a poor sampler hits every mode once. Give n beside it.
+    """
+    distance, mode, _ = assign(x, target)
+    return len(mode[distance <= HIGH_QUALITY].unique())
+
+
+def std_within_modes(x: Tensor, target: Target) -> float:
+    """Root mean square offset per coordinate of the high-quality points from their mode, over the true std.
+
+    Offsets are taken from the true mean of the mode, so that a misplaced cluster counts as wide, and pooled
+    over modes and coordinates; for the swiss roll only the distance across it counts. NaN if no point is of
+    high quality. For exact samples in the plane it is 0.9987: the high-quality ball cuts the tails.
+    """
+    distance, _, _ = assign(x, target)
+    across = target.dim if isinstance(target, GaussianMixture) else 1  # coordinates that carry the noise
+    return (distance[distance <= HIGH_QUALITY].double().square().mean() / across).sqrt().item()
+
+
+def mode_balance(x: Tensor, target: Target) -> float:
+    """KL(h || w) in nats of the histogram h of the high-quality points' modes to the target's weights w.
+
+    0 is perfect. A mode left out costs no infinity: all points on one of k equal modes give log k. Exact
+    samples of n points have about (k - 1) / (2 n). NaN if no point is of high quality.
+    """
+    distance, mode, weights = assign(x, target)
+    counts = torch.bincount(mode[distance <= HIGH_QUALITY], minlength=len(weights)).double()
+    shares = counts / counts.sum()
+    return (torch.xlogy(shares, shares) - torch.xlogy(shares, weights.double())).sum().item()
+
+
+def summary(x: Tensor, target: Target, reference: Tensor | None = None) -> dict[str, float]:
+    """A table's row: all of the above; with a sample of the target as `reference`, the energy distance."""
+    row = {
+        "n": len(x),
+        "high_quality_share": high_quality_share(x, target),
+        "modes_recovered": modes_recovered(x, target),
+        "std_within_modes": std_within_modes(x, target),
+        "mode_balance": mode_balance(x, target),
+    }
+    return row if reference is None else row | {"energy_distance": energy_distance(x, reference)}
+
+
+# -- two samples --------------------------------------------------------------------------------------
+
+
+def _check_pair(x: Tensor, y: Tensor) -> None:
+    if y.ndim != 2:
+        raise ValueError(f"y has shape {tuple(y.shape)}; give points of shape (m, dim)")
+    _check(y, y.shape[1])
+    _check(x, y.shape[1])
+
+
+def _mean_distance(x: Tensor, y: Tensor) -> float:
+    """Mean of |x_i - y_j| over all pairs, a block of rows at a time."""
+    return sum(torch.cdist(part, y).sum().item() for part in x.split(1000)) / (len(x) * len(y))
+
+
+def energy_distance(x: Tensor, y: Tensor) -> float:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| between samples x (n, dim) and y (m, dim) (Székely and Rizzo, 2013).
+
+    All pairs count, a point with itself too: then it is never negative, 0 only for equal samples, and about
+    (1/n + 1/m) E|X - X'| for samples of one law. In one dimension it is the square of
+    `scipy.stats.energy_distance`, which takes the root. In the units of x.
+    """
+    _check_pair(x, y)
+    x, y = x.double(), y.double()
+    return 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y)
+
+
+def _gaussian_kernel(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:
+    return torch.exp(-0.5 * (torch.cdist(x, y) / bandwidth).square())
+
+
+def mmd(x: Tensor, y: Tensor, bandwidth: float) -> float:
+    """Squared maximum mean discrepancy of samples x (n, dim), y (m, dim) (Gretton et al., 2012).
+
+    E k(X, X') + E k(Y, Y') - 2 E k(X, Y) with k(a, b) = exp(-|a - b|^2 / (2 bandwidth^2)), over all pairs, a
+    point with itself too: never negative, about (1/n + 1/m)(1 - E k(X, X')) for samples of one law. It sees
+    differences at the scale of the bandwidth, in the units of x; values at two bandwidths do not compare.
+    """
+    _check_pair(x, y)
+    _check_bandwidth(bandwidth)
+    x, y = x.double(), y.double()
+
+    def mean(a: Tensor, b: Tensor) -> float:
+        return sum(_gaussian_kernel(part, b, bandwidth).sum().item() for part in a.split(1000)) / (
+            len(a) * len(b)
+        )
+
+    return mean(x, x) + mean(y, y) - 2 * mean(x, y)
+
+
+def _check_bandwidth(bandwidth: float | None) -> None:
+    if bandwidth is None or not bandwidth > 0:
+        raise ValueError(f"bandwidth={bandwidth} must be positive, in the units of x")
+
+
+def permutation_test(
+    x: Tensor,
+    y: Tensor,
+    generator: torch.Generator,
+    n_permutations: int = 999,
+    statistic: str = "energy",
+    bandwidth: float | None = None,
+) -> float:
+    """p-value of the hypothesis that x (n, dim) and y (m, dim) are samples of one law.
+
+    The labels of the pooled points are permuted; p = (1 + number of permutations with a statistic at least
+    as large) / (1 + n_permutations), so the level is exact for any n, if the points are independent. States
+    of one chain are not; last states of separate chains are. Memory is of order (n + m)^2.
+
+    Args:
+        generator: draws the permutations.
+        n_permutations: the smallest possible p is 1 / (1 + n_permutations).
+        statistic: "energy" or "mmd".
+        bandwidth: of "mmd".
+    """
+    _check_pair(x, y)
+    if n_permutations < 1:
+        raise ValueError(f"n_permutations={n_permutations} must be at least 1")
+    if statistic not in ("energy", "mmd"):
+        raise ValueError(f"statistic={statistic!r} is unknown; use 'energy' or 'mmd'")
+    pooled, n, m = torch.cat([x, y]).double(), len(x), len(y)
+    if statistic == "energy":
+        pairs = torch.cdist(pooled, pooled)
+    else:
+        _check_bandwidth(bandwidth)
+        pairs = -_gaussian_kernel(pooled, pooled, bandwidth)
+    ranks = torch.rand(n_permutations, n + m, generator=generator, device=generator.device).argsort(1)
+    order = torch.cat([torch.arange(n + m)[None], ranks.cpu()]).to(x.device)  # first row: as observed
+    label = (order < n).double()  # (1 + n_permutations, n + m): 1 for the n points that play x
+    within_x = ((label @ pairs) * label).sum(1)
+    from_x = label @ pairs.sum(1)  # from the points that play x to all
+    within_y = pairs.sum() - 2 * from_x + within_x
+    values = 2 * (from_x - within_x) / (n * m) - within_x / n**2 - within_y / m**2
+    reached = values[1:] >= values[0] - 1e-12  # a permutation that changes nothing may differ by rounding
+    return (1 + int(reached.sum())) / (1 + n_permutations)
+
+
+# -- two densities ------------------------------------------------------------------------------------
+
+
+class Divergences(NamedTuple):
+    """Divergences of p from q, in nats; the total variation between 0 and 1."""
+
+    kl: float  # KL(p || q)
+    reverse_kl: float  # KL(q || p)
+    js: float  # Jensen-Shannon, between 0 and log 2
+    total_variation: float  # half the integral of |p - q|
+
+
+def divergences_on_grid(log_p: Tensor, log_q: Tensor, cell: float, normalise: bool = False) -> Divergences:
+    """Divergences of two densities by the midpoint rule, e.g. at the centres from `plotting.grid_points`.
+
+    Args:
+        log_p, log_q: log-densities at the centres of equal cells, (m,), in nats.
+        cell: volume of a cell; its side must be well below the densities' narrowest std.
+        normalise: give both mass 1 on the grid, for densities known up to a constant.
+
+    Raises:
+        ValueError: shapes that differ, NaN, or a mass on the grid that is not within 1 % of 1.
+    """
+    if log_p.shape != log_q.shape or log_p.ndim != 1:
+        raise ValueError(f"log_p {tuple(log_p.shape)} and log_q {tuple(log_q.shape)} must both be (m,)")
+    if not cell > 0:
+        raise ValueError(f"cell={cell} must be positive")
+    logs = []
+    for name, values in {"log_p": log_p, "log_q": log_q}.items():
+        log_mass = torch.logsumexp(values.double(), 0) + math.log(cell)
+        if values.isnan().any():
+            raise ValueError(f"{name} is NaN at {int(values.isnan().sum())} points")
+        if not normalise and not abs(log_mass.exp() - 1) < 0.01:
+            raise ValueError(
+                f"{name} has mass {log_mass.exp():.4f} on the grid; "
+                "take a wider or finer grid, or normalise=True"
+            )
+        logs.append(values.double() - (log_mass if normalise else 0))
+    (log_p, log_q), (p, q) = logs, (values.exp() for values in logs)
+    log_mean = torch.logaddexp(log_p, log_q) - math.log(2)
+
+    def kl(density: Tensor, log_a: Tensor, log_b: Tensor) -> float:
+        terms = torch.where(density > 0, density * (log_a - log_b), 0.0)
+        return terms.sum().item() * cell
+
+    js = 0.5 * (kl(p, log_p, log_mean) + kl(q, log_q, log_mean))
+    return Divergences(kl(p, log_p, log_q), kl(q, log_q, log_p), js, 0.5 * (p - q).abs().sum().item() * cell)

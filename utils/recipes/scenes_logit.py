@@ -1,0 +1,103 @@
+"""An animation for notebook 02: the logit of a discriminator in training approaches the log density ratio."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from utils.animation import write_gif
+from utils.density_ratio import fit_logit, logistic_loss
+from utils.models.mlp import MLPDiscriminator
+from utils.plotting import COLOURS
+from utils.toy import GaussianMixture, mixture_1d
+
+
+def logit_snapshots(
+    logit: nn.Module,
+    p_d: GaussianMixture,
+    p_g: GaussianMixture,
+    x: Tensor,
+    *,
+    n_steps: int,
+    every: int = 10,
+    batch_size: int = 256,
+    lr: float = 3e-3,
+    seed: int = 0,
+) -> list[tuple[int, Tensor]]:
+    """Fit `logit` in place to fresh samples of p_d against p_g and return [(step, d(x))] every `every` steps.
+
+    The weights that are put back in the end are the best on 2,000 held-out points of each density, so the
+    network itself can differ a little from the last snapshot.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    real, fake = p_d.sample(2000, generator), p_g.sample(2000, generator)
+    snapshots: list[tuple[int, Tensor]] = []
+
+    @torch.no_grad()
+    def held_out() -> float:
+        snapshots.append((every * len(snapshots), logit(x)))
+        return logistic_loss(logit(real), logit(fake))
+
+    fit_logit(
+        logit, p_d.sample, p_g.sample, held_out, n_steps=n_steps, lr=lr, batch_size=batch_size,
+        check_every=every, patience=n_steps, seed=seed,
+    )  # fmt: skip
+    return snapshots
+
+
+def value_on_grid(d: Tensor, log_p_d: Tensor, log_p_g: Tensor, spacing: float) -> float:
+    """V(D) = E_pd log D + E_pg log(1 - D) in nats, by the sum over an even grid; all tensors (n,)."""
+    softplus = nn.functional.softplus
+    return -(log_p_d.exp() * softplus(-d) + log_p_g.exp() * softplus(d)).sum().item() * spacing
+
+
+def logit_approaches(folder: Path, n_frames: int = 50, seed: int = 0) -> Path:
+    """D's logit approaches log p_d/p_g, and V(D) its upper bound 2 JSD - log 4, while D is trained.
+
+    At most `n_frames` frames, evenly spaced in the logarithm of the step; writes `logit_training.gif` into
+    `folder` and returns its path.
+    """
+    if n_frames < 2:
+        raise ValueError(f"n_frames={n_frames} shows no change; give at least 2")
+    p_d, p_g = mixture_1d((-2.0, 0.0, 2.0), std=0.5), mixture_1d((0.0,), std=1.6)  # as in the notebook
+    line = torch.linspace(-5, 5, 401)
+    x, spacing = line[:, None], (line[1] - line[0]).item()
+    log_p_d, log_p_g = p_d.log_prob(x), p_g.log_prob(x)
+    torch.manual_seed(seed)
+    snapshots = logit_snapshots(
+        MLPDiscriminator(width=64, depth=2, data_shape=(1,)), p_d, p_g, x, n_steps=1500, every=5, seed=seed
+    )
+    steps = [step for step, _ in snapshots]
+    values = [value_on_grid(d, log_p_d, log_p_g, spacing) for _, d in snapshots]
+    bound = value_on_grid(log_p_d - log_p_g, log_p_d, log_p_g, spacing)  # 2 JSD - log 4
+
+    figure = Figure(figsize=(8, 3), dpi=90, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    left.plot(line, log_p_d - log_p_g, color="black", ls="--", label="log $p_d/p_g$")
+    (curve,) = left.plot(line, snapshots[0][1], color=COLOURS["sampler"], lw=2, label="logit of D")
+    for log_p, role, label in ((log_p_d, "data", "$p_d$"), (log_p_g, "generator", "$p_g$")):
+        left.fill_between(line, -8, -8 + 12 * log_p.exp(), color=COLOURS[role], alpha=0.3, lw=0, label=label)
+    left.set(xlim=(-5, 5), ylim=(-8, 3), xlabel="x", ylabel="nats")
+    left.legend(loc="lower center", ncols=4, fontsize=8, bbox_to_anchor=(0.5, 1.0), frameon=False)
+    right.axhline(bound, color="black", ls="--", label="2 JSD − log 4")
+    right.axhline(-math.log(4), color="grey", ls=":", label="−log 4: D = 1/2")
+    (trace,) = right.plot([], [], color=COLOURS["sampler"], lw=2, label="V(D)")
+    right.set(
+        xscale="symlog", xlim=(0, 1600), ylim=(-1.48, -1.22), xlabel="training step", ylabel="V(D), nats"
+    )
+    right.legend(loc="lower right", fontsize=8, frameon=False)
+
+    frames = []
+    for i in sorted(set(np.geomspace(1, len(snapshots), n_frames).round().astype(int) - 1)):
+        curve.set_ydata(snapshots[i][1])
+        trace.set_data(steps[: i + 1], values[: i + 1])
+        right.set_title(f"step {steps[i]}", fontsize=10)
+        canvas.draw()
+        figure.set_layout_engine("none")  # the first frame has placed everything; later ones keep its layout
+        frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return write_gif(frames, folder / "logit_training.gif", milliseconds=120, hold=3000, colours=128)
