@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from utils.animation import side_by_side, with_caption, write_gif
+from utils.animation import draw_points, map_frame, side_by_side, with_caption, write_gif
 from utils.plotting import image_grid, to_pixels
 
 
@@ -50,3 +50,27 @@ def test_grid_places_images_row_by_row():
     assert grid.shape == (7, 7, 3)
     assert (grid[1:3, 1:3] == 0).all() and (grid[1:3, 4:6] == 128).all() and (grid[4:6, 1:3] == 255).all()
     assert to_pixels(torch.full((1, 3, 1, 1), 9.0)).max() == 255  # clamped, not wrapped
+
+
+def test_points_land_where_they_belong_and_the_background_stays():
+    background = np.full((40, 40, 3), 255, np.uint8)
+    points = np.array([[0.0, 0.0], [-0.9, 0.9], [5.0, 5.0]])  # centre, upper left, outside
+    frame = draw_points(background, points, extent=1.0, colour="#102030")
+    assert (background == 255).all()
+    inked = (frame == [0x10, 0x20, 0x30]).all(2)
+    assert inked.sum() == 2 * 9
+    assert inked[20, 20] and inked[2, 2]
+
+
+def test_points_at_the_border_are_cut_not_wrapped():
+    frame = draw_points(np.zeros((20, 20, 3), np.uint8), np.array([[0.999, -0.999]]), 1.0, "#ffffff")
+    assert (frame == 255).all(2).sum() == 4 and frame[19, 19].all() and not frame[0].any()
+
+
+def test_map_frame_has_the_first_row_below_and_survives_a_constant():
+    values = np.zeros((4, 4))
+    values[0] = 1.0  # the lowest row is dark in "Greys"
+    frame = map_frame(values, side=40)
+    assert frame.shape == (40, 40, 3) and frame.dtype == np.uint8
+    assert frame[-3].mean() < 60 and frame[3].mean() > 200
+    assert (map_frame(np.ones((4, 4)), 8) == map_frame(np.zeros((4, 4)), 8)).all()

@@ -100,7 +100,7 @@ def show_points(
 ) -> None:
     """Scatter the first `n_most` points of x (n, 2) in the colour of `role`, on equal axes."""
     x = x[:n_most].detach().cpu()
-    ax.plot(x[:, 0], x[:, 1], ".", ms=2, alpha=0.5, mew=0, color=COLOURS[role], rasterized=True)
+    ax.plot(x[:, 0], x[:, 1], ".", ms=3, alpha=0.6, mew=0, color=COLOURS[role], rasterized=True)
     ax.set_aspect("equal")
     if extent:
         ax.set(xlim=(-extent, extent), ylim=(-extent, extent))

@@ -47,7 +47,7 @@ def check_reconstruction_energy(energy: Callable[[Tensor, Callable[[Tensor], Ten
 
 def check_margin_loss(losses: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]) -> None:
     """Exercise: (L_D, L_G) of EBGAN from energies of real data (n,), of samples (k,), and the margin."""
-    real, fake, margin = torch.tensor([0.5, 1.0, 0.0]), torch.tensor([0.25, 3.0, 1.5, 2.5]), 2.0
+    real, fake, margin = torch.tensor([0.5, 1.0, 0.0]), torch.tensor([0.25, 3.0, 1.5, 6.0]), 2.0
     value = losses(real, fake, margin)
     if unfinished(value, "losses"):
         return

@@ -12,6 +12,7 @@ Rows are written as they are made, so an interrupted study goes on where it was.
 
 import argparse
 import json
+import math
 import time
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -122,12 +123,13 @@ def digit_scores(x: Tensor) -> dict[str, float]:
     }
 
 
-def ring_scores(x: Tensor) -> dict[str, float]:
-    """Scores of points (n, 2) against the ring; `mode_balance` is a divergence, 0 at best."""
+def ring_scores(x: Tensor) -> dict[str, float | None]:
+    """Scores of points (n, 2) against the ring; `mode_balance`, 0 at best, is None if no point is good."""
+    balance = mode_balance(x, RING)
     return {
         "high_quality_share": high_quality_share(x, RING),
         "modes_recovered": modes_recovered(x, RING),
-        "mode_balance": mode_balance(x, RING),
+        "mode_balance": None if math.isnan(balance) else balance,
     }
 
 

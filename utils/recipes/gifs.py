@@ -12,6 +12,7 @@ from utils.config import GIFS
 from utils.energy import latent_energy
 from utils.models.layers import bake
 from utils.plotting import image_grid
+from utils.recipes import scenes_ebgan, scenes_logit, scenes_plane
 from utils.recipes.cifar10_logits import load_gan, load_logit
 from utils.samplers import State, sample, ula
 
@@ -50,7 +51,13 @@ def cifar10(
     return write_gif(frames, folder / "cifar10_chains.gif", milliseconds=160)
 
 
-SCENES: dict[str, Callable[..., Path]] = {"cifar10": cifar10}
+SCENES: dict[str, Callable[..., Path]] = {
+    "logit": scenes_logit.logit_approaches,
+    "ebgan": scenes_ebgan.ebgan_energy,
+    "gaussians": scenes_plane.gaussians,
+    "swiss-roll": scenes_plane.swiss_roll,
+    "cifar10": cifar10,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -39,7 +39,7 @@ def logit_snapshots(
 
     @torch.no_grad()
     def held_out() -> float:
-        snapshots.append((every * len(snapshots), logit(x)))
+        snapshots.append((min(every * len(snapshots), n_steps), logit(x)))
         return logistic_loss(logit(real), logit(fake))
 
     fit_logit(

@@ -104,11 +104,12 @@ def calibrate(
 
 
 def refit(
-    G: nn.Module, draw_real: Callable, n_steps: int = 2500, r1_weight: float = 0.0, seed: int = 0
+    G: nn.Module, draw_real: Callable, n_steps: int = 2500, r1_weight: float = 1e-4, seed: int = 0
 ) -> tuple[Affine, list[tuple[int, float]]]:
     """A new logit fitted to the frozen G by the logistic loss and Platt-scaled, and its held-out history.
 
-    In the plane fresh data cost nothing, so there is no overfitting to stop early; `r1_weight` flattens d.
+    In the plane fresh data cost nothing, so there is no overfitting to stop early. A little R1 keeps d from
+    growing without bound where there are data but hardly any samples.
     """
     draw_fake = samples_of(G)
     generator = torch.Generator().manual_seed(10_000 + seed)
@@ -127,7 +128,7 @@ def refit(
 
 
 def nearly_exact(
-    G: nn.Module, target: GaussianMixture | SwissRoll, n_samples: int = 8_000_000, seed: int = 0
+    G: nn.Module, target: GaussianMixture | SwissRoll, n_samples: int = 4_000_000, seed: int = 0
 ) -> GridLogit:
     """log p_d/p_g with p_g counted on a grid from `n_samples` samples of G."""
     generator = torch.Generator().manual_seed(20_000 + seed)
