@@ -72,9 +72,9 @@ def gaussians(folder: Path, seed: int = 0, **settings) -> Path:
     return write_gif(frames, folder / "gaussians_chains.gif", milliseconds=90, colours=32)
 
 
-def swiss_roll(folder: Path, seed: int = 0, **settings) -> Path:
+def swiss_roll(folder: Path, seed: int = 3, **settings) -> Path:
     """2,000 chains move from an imperfect generator's smear onto the swiss roll."""
     G, _ = load_toy_gan("swiss-roll", "imperfect", seed)
-    logit, _ = refit(G, TARGETS["swiss-roll"].sample, n_steps=1000)
+    logit, _ = refit(G, TARGETS["swiss-roll"].sample, n_steps=600)
     frames = chain_frames("swiss-roll", G, logit, seed=seed, **settings)
     return write_gif(frames, folder / "swiss_roll.gif", milliseconds=90, colours=32)
