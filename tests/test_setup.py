@@ -1,5 +1,7 @@
 """The frame's own code: run.py, the set-up cell, executing and synchronising notebooks."""
 
+import base64
+import io
 import random
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import run
 from utils import config, setup
@@ -203,3 +206,21 @@ def test_fast_outputs_are_never_stored(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_BUDGET", "fast")
     with pytest.raises(SystemExit):
         execute.main()
+
+
+def test_large_figures_are_stored_with_a_palette_and_small_ones_as_they_are():
+    def png(image: Image.Image) -> str:
+        buffer = io.BytesIO()
+        image.save(buffer, "png")
+        return base64.b64encode(buffer.getvalue()).decode()
+
+    small = png(Image.new("RGB", (50, 50), "red"))
+    assert execute.shrink(small) == small
+    noise = np.random.default_rng(0).normal(0, 20, (300, 300, 1))
+    large = png(Image.fromarray((128 + noise + [0, 20, 40]).clip(0, 255).astype(np.uint8)))
+    shrunk = execute.shrink(large)
+    assert len(shrunk) < len(large) / 2
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(s))).convert("RGB"), int) for s in (large, shrunk)
+    ]
+    assert abs(pictures[0] - pictures[1]).mean() < 4
