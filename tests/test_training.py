@@ -446,3 +446,46 @@ def test_divergence_is_an_error_and_is_not_saved(tmp_path):
 def test_bad_settings_are_named(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         TrainConfig(**setting)
+
+
+# --- the cures of notebook 03 and the losses of notebook 05
+
+
+def test_weights_are_clipped_and_the_gradient_penalty_bounds_the_slope():
+    G, D = toy()
+    train((G, D), draw_toy, settings(loss="wasserstein", weight_clip=0.05, lr_d=1e-2))
+    assert max(p.abs().max().item() for p in D.parameters()) <= 0.05 + 1e-7
+
+    def slope(weight: float) -> float:
+        G, D = toy()
+        changes = {"n_steps": 150, "batch_size": 64, "lr_d": 1e-2, "d_steps": 2}
+        train((G, D), draw_toy, settings(loss="wasserstein", gradient_penalty_weight=weight, **changes))
+        x = draw_toy(100, torch.Generator().manual_seed(5)).requires_grad_()
+        (gradient,) = torch.autograd.grad(D(x).sum(), x)
+        return gradient.norm(dim=1).mean().item()
+
+    assert 0.4 < slope(10.0) < 2.0 < slope(0.0)
+
+
+def test_ebgan_trains_with_its_margin_and_pulls_features_apart():
+    from utils.models.autoencoder import AutoencoderEnergy
+
+    def run(**changes):
+        torch.manual_seed(0)
+        modules = Generator(), AutoencoderEnergy(width=16, code_dim=4)
+        return train(modules, draw_toy, settings(loss="ebgan", margin=2.0, n_steps=20, **changes))
+
+    plain, apart = run(), run(pulling_away_weight=1.0)
+    assert math.isfinite(plain.history[-1]["loss_d"]) and plain.history[-1]["logit_real"] >= 0
+    pairs = zip(plain.G.parameters(), apart.G.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+    with pytest.raises(ValueError, match="margin"):
+        train((Generator(), AutoencoderEnergy(width=8)), draw_toy, settings(loss="ebgan", margin=-1.0))
+
+
+def test_a_state_from_before_a_setting_existed_can_be_resumed(tmp_path):
+    train(toy(), draw_toy, settings(n_steps=6), tmp_path)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state["config"]["gradient_penalty_weight"], state["config"]["margin"]
+    torch.save(state, tmp_path / "state.pt")
+    assert train(toy(), draw_toy, settings(n_steps=6), tmp_path).history[-1]["step"] == 6
