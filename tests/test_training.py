@@ -472,7 +472,7 @@ def test_ebgan_trains_with_its_margin_and_pulls_features_apart():
 
     def run(**changes):
         torch.manual_seed(0)
-        modules = Generator(), AutoencoderEnergy(width=16, code_dim=4)
+        modules = Generator(), AutoencoderEnergy(width=64, code_dim=16)
         return train(modules, draw_toy, settings(loss="ebgan", margin=2.0, n_steps=20, **changes))
 
     plain, apart = run(), run(pulling_away_weight=1.0)
