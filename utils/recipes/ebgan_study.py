@@ -1,6 +1,6 @@
 """GAN, EBGAN and EBGAN-PT over many settings: `python -m utils.recipes.ebgan_study [part ...]`.
 
-Four parts, each one JSON file below `data/studies/ebgan/`, about six CPU minutes together on one thread:
+Four parts, each one JSON file below `data/studies/ebgan/`; each row holds its CPU seconds on one thread:
 
     grid     8x8 digits, 16 architectures x 2 seeds for each of the three methods
     margins  8x8 digits, EBGAN with margins from 0.5 to 32, and one that decays
