@@ -42,8 +42,8 @@ def energy_frames(real: Tensor, highest: float) -> Callable[[str, Tensor, Tensor
     figure.set_layout_engine("none")
 
     def draw(title: str, energies: Tensor, samples: Tensor) -> np.ndarray:
-        picture.set_data(energies.view(CELLS, CELLS))
-        points.set_data(samples[:, 0], samples[:, 1])
+        picture.set_data(energies.view(CELLS, CELLS).numpy())
+        points.set_data(*samples.T.numpy())
         ax.set_title(title, fontsize=10)
         canvas.draw()
         return np.asarray(canvas.buffer_rgba())[..., :3].copy()
