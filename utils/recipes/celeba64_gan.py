@@ -44,8 +44,8 @@ PRESETS = {
 def main(arguments: list[str] | None = None) -> None:
     card = {
         "task": "CelebA faces at 64x64",
-        "data": "{n} aligned CelebA images, centred square scaled to 64x64, in [-1, 1], no augmentation; the last "
-        "10,000 images of the set were held out",
+        "data": "{n} aligned CelebA images, centred square scaled to 64x64, in [-1, 1], no augmentation; "
+        "the last 10,000 images of the set were held out",
     }
     run("celeba64_gan", __doc__.splitlines()[0], PRESETS, lambda: load_split("train"), card, arguments)
 
