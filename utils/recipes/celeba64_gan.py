@@ -32,7 +32,7 @@ def load_split(split: str) -> ImageSet:
 PRESETS = {
     "cpu": (
         {"family": "dcgan", "latent_dim": 128, "g_width": 24, "d_width": 16, "image_size": 64},
-        TrainConfig(loss="non_saturating", n_steps=10_000, lr_g=2e-4, lr_d=4e-4, precision="bfloat16"),
+        TrainConfig(loss="non_saturating", n_steps=8_000, lr_g=2e-4, lr_d=4e-4, precision="bfloat16"),
     ),
     "gpu": (
         {"family": "dcgan", "latent_dim": 128, "g_width": 64, "d_width": 48, "image_size": 64},
