@@ -9,10 +9,12 @@ import torch
 from utils.checkpoints import read_card
 from utils.config import CHECKPOINTS
 from utils.energy import latent_energy
+from utils.images import load_cifar10
 from utils.models.layers import bake
 from utils.recipes import cifar10_study, gifs
-from utils.recipes.cifar10_logits import NAMES, describe, held_out_halves, load_gan, load_logit
+from utils.recipes.cifar10_logits import NAMES, describe, load_gan, load_logit
 from utils.recipes.cifar10_study import JOBS, Job, load_study, run_chains
+from utils.recipes.image_logits import held_out_halves
 from utils.samplers import sample, ula
 
 
@@ -106,7 +108,7 @@ def test_held_out_figures_of_the_card(gan, image_source, monkeypatch):
         pytest.skip("needs CIFAR-10")
     monkeypatch.setenv("COURSE_IMAGES", str(image_source))
     G, D = gan
-    _, evaluation = held_out_halves(G, 400, torch.device("cpu"))
+    _, evaluation = held_out_halves(G, 400, torch.device("cpu"), load_cifar10)
     figures = describe(load_logit("raw", D), evaluation)
     stored = read_card("cifar10-logits")["logits"]["raw"]["calibrated"]
     assert figures["accuracy"] == pytest.approx(stored["accuracy"], abs=0.06)  # 800 draws: 5 errors of 0.012

@@ -14,11 +14,15 @@ from tqdm.auto import tqdm
 from utils.images import load_cifar10
 from utils.metrics.extractors import EXTRACTORS, Extractor, get_extractor
 from utils.metrics.images import Moments, Reference, reference_path, save_reference
+from utils.recipes.celeba64_gan import load_split
 
+DATA_SETS = {"cifar10": load_cifar10, "celeba64": load_split}
 CHUNK = 1000  # images whose features are in memory at once
 
 
-def compute_reference(images: torch.Tensor, extractor: Extractor, split: str, n_features: int) -> Reference:
+def compute_reference(
+    images: torch.Tensor, extractor: Extractor, split: str, n_features: int, data: str = "cifar10"
+) -> Reference:
     """Statistics of uint8 images (n, 3, h, w); the first `n_features` features are kept."""
     kept = []
 
@@ -32,12 +36,13 @@ def compute_reference(images: torch.Tensor, extractor: Extractor, split: str, n_
 
     moments = Moments.from_batches(batches())
     features = torch.cat(kept) if n_features > 0 else None
-    return Reference(extractor.name, extractor.weights, "cifar10", split, moments, features)
+    return Reference(extractor.name, extractor.weights, data, split, moments, features)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--extractor", choices=EXTRACTORS, required=True)
+    parser.add_argument("--data", choices=DATA_SETS, default="cifar10")
     parser.add_argument("--split", choices=("train", "test"), required=True)
     parser.add_argument("--n", type=int, help="number of images, from the first (default: all)")
     parser.add_argument("--features", type=int, default=1000, help="feature vectors to keep, 0 for none")
@@ -46,10 +51,10 @@ def main() -> None:
 
     torch.set_num_threads(args.threads)
     extractor = get_extractor(args.extractor)
-    images = load_cifar10(args.split).images[: args.n]  # (n, 3, 32, 32) uint8
+    images = DATA_SETS[args.data](args.split).images[: args.n]  # (n, 3, h, w) uint8
     start = time.time()
-    reference = compute_reference(images, extractor, args.split, args.features)
-    path = reference_path(extractor, args.split)
+    reference = compute_reference(images, extractor, args.split, args.features, args.data)
+    path = reference_path(extractor, args.split, args.data)
     save_reference(path, reference)
     print(
         f"{path.name}: n = {len(images):,}, {path.stat().st_size / 1e6:.1f} MB, {time.time() - start:.0f} s"

@@ -1,0 +1,190 @@
+"""Make d of an image GAN a log density ratio, in four ways; `cifar10_logits` and `celeba64_logits` use it.
+
+Raw logit; a small head on D's frozen features; D trained on with G frozen, plainly and with R1. Each is
+then Platt-scaled. Fitting uses training images and fresh samples; early stopping and Platt scaling use
+one half of the test split ("validation"), and every reported figure the other half ("evaluation").
+"""
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from utils.checkpoints import freeze, load_checkpoint, save_checkpoint
+from utils.config import pick_device
+from utils.density_ratio import (
+    Affine,
+    FeatureHead,
+    accuracy,
+    calibration_error,
+    effective_ratio_check,
+    fit_logit,
+    logistic_loss,
+    logits_of,
+    platt,
+    reliability_curve,
+)
+from utils.images import ImageSet, to_unit
+from utils.models import build_gan
+from utils.models.layers import bake
+from utils.training import draw_from
+
+NAMES = ("raw", "head", "continued", "continued-r1")
+HIDDEN = 256
+LoadSplit = Callable[[str], ImageSet]  # takes "train" or "test"
+
+
+@dataclass
+class HeldOut:
+    """Real images never seen in training and fresh samples, (n, 3, s, s) in [-1, 1]."""
+
+    real: Tensor
+    fake: Tensor
+
+    def logits(self, logit: nn.Module) -> tuple[Tensor, Tensor]:
+        return logits_of(logit, self.real), logits_of(logit, self.fake)
+
+
+def load_gan(name: str = "cifar10-gan", device: torch.device | str = "cpu") -> tuple[nn.Module, nn.Module]:
+    """The frozen generator and discriminator of a checkpoint; d still has its spectral norm."""
+    states, card = load_checkpoint(name)
+    G, D = build_gan(**card["architecture"])
+    G.load_state_dict(states["G"])
+    D.load_state_dict(states["D"])
+    return freeze(G, device), freeze(D, device)
+
+
+def load_logit(
+    kind: str, D: nn.Module, *, calibrated: bool = True, name: str = "cifar10-logits"
+) -> nn.Module:
+    """One of the fitted logits as a frozen, baked module x -> (n,); `D` gives what they were built from.
+
+    `kind` is one of "raw", "head", "continued", "continued-r1"; `calibrated=False` leaves out Platt's line.
+    """
+    states, card = load_checkpoint(name)
+    if kind not in card["logits"]:
+        raise ValueError(f"kind={kind!r} is unknown; choose one of {', '.join(card['logits'])}")
+    logit = copy.deepcopy(D)
+    if kind == "head":
+        logit = FeatureHead(logit, HIDDEN)
+        logit.net.load_state_dict(states["head"])
+    elif kind != "raw":
+        logit.load_state_dict(states[kind])
+    entry = card["logits"][kind]
+    if calibrated:
+        logit = Affine(logit, entry["slope"], entry["intercept"])
+    return freeze(bake(logit), next(D.parameters()).device)
+
+
+@torch.no_grad()
+def draw_samples(G: nn.Module, n: int, generator: torch.Generator, batch_size: int = 500) -> Tensor:
+    """n fresh samples of G, (n, 3, s, s)."""
+    device = next(G.parameters()).device
+    z = torch.randn(n, G.latent_dim, generator=generator).to(device)
+    return torch.cat([G(part) for part in z.split(batch_size)])
+
+
+def held_out_halves(
+    G: nn.Module, n: int, device: torch.device, load: LoadSplit, seed: int = 10_000
+) -> tuple[HeldOut, HeldOut]:
+    """(validation, evaluation): disjoint halves of the test split, each with as many fresh samples."""
+    test = to_unit(load("test").images).to(device)
+    generator = torch.Generator().manual_seed(seed)
+    half = len(test) // 2
+    starts = (0, half)
+    return tuple(HeldOut(test[s : s + n], draw_samples(G, n, generator)) for s in starts)
+
+
+def describe(logit: nn.Module, data: HeldOut) -> dict[str, float]:
+    """Held-out figures of one logit."""
+    real, fake = data.logits(logit)
+    return {
+        "loss": logistic_loss(real, fake),
+        "accuracy": accuracy(real, fake),
+        "calibration_error": calibration_error(real, fake),
+        "log_mean_ratio": effective_ratio_check(fake),
+        "logit_real": real.mean().item(),
+        "logit_fake": fake.mean().item(),
+        "reliability": [curve.tolist() for curve in reliability_curve(real, fake)],  # predicted, observed
+    }
+
+
+def run(
+    module: str, title: str, data_set: str, load: LoadSplit, n_steps: int, arguments: list[str] | None = None
+) -> None:
+    """The command line of a recipe for logits: fit, scale, describe, and write the checkpoint and its card.
+
+    Args:
+        module: name of the recipe's module; the names of its checkpoints begin with its first part.
+        title: one line for `--help`.
+        data_set: its name, for the card.
+        load: gives the splits "train" and "test".
+        n_steps: most steps of a fit, unless `--steps` says otherwise.
+        arguments: instead of the command line's.
+    """
+    prefix = module.split("_")[0]
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--gan", default=f"{prefix}-gan")
+    parser.add_argument("--name", default=f"{prefix}-logits")
+    parser.add_argument("--steps", type=int, default=n_steps, help="most steps of a fit")
+    parser.add_argument("--n", type=int, default=5000, help="images of each half and class, at most 5000")
+    parser.add_argument("--r1", type=float, default=0.02, help="weight of R1 for 'continued-r1'")
+    parser.add_argument("--threads", type=int)
+    args = parser.parse_args(arguments)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+
+    device = pick_device()
+    G, D = load_gan(args.gan, device)
+    validation, evaluation = held_out_halves(G, args.n, device, load)
+    quick = HeldOut(validation.real[:2000], validation.fake[:2000])
+    train = load("train").images
+
+    @torch.no_grad()
+    def draw_fake(n: int, generator: torch.Generator) -> Tensor:
+        return G(torch.randn(n, G.latent_dim, generator=generator).to(device))
+
+    def fit(logit: nn.Module, **settings) -> dict:
+        started = time.perf_counter()
+        history = fit_logit(
+            logit, draw_from(train, device), draw_fake, lambda: logistic_loss(*quick.logits(logit)),
+            n_steps=args.steps, precision="bfloat16", **settings,
+        )  # fmt: skip
+        return {"fit": settings, "history": history, "seconds": round(time.perf_counter() - started)}
+
+    logits: dict[str, nn.Module] = {"raw": D, "head": FeatureHead(copy.deepcopy(D), HIDDEN).to(device)}
+    for kind in ("continued", "continued-r1"):
+        logits[kind] = copy.deepcopy(D).requires_grad_(True)
+    fits = {
+        "raw": {},
+        "head": fit(logits["head"], lr=1e-3, weight_decay=1e-3),
+        "continued": fit(logits["continued"], lr=1e-4),
+        "continued-r1": fit(logits["continued-r1"], lr=1e-4, r1_weight=args.r1),
+    }
+    entries = {}
+    for kind, logit in logits.items():
+        freeze(logit)
+        slope, intercept = platt(*validation.logits(logit))
+        entries[kind] = {
+            "slope": slope,
+            "intercept": intercept,
+            "uncalibrated": describe(logit, evaluation),
+            "calibrated": describe(Affine(logit, slope, intercept), evaluation),
+            **fits[kind],
+        }
+        c = entries[kind]["calibrated"]
+        print(f"{kind:14s} slope {slope:.2f} loss {c['loss']:.4f} accuracy {c['accuracy']:.3f}")
+    card = {
+        "task": "log density ratios for the generator of " + args.gan,
+        "data": f"fit: {data_set}, training split; validation and evaluation: n = {len(validation.real)} "
+        "images of disjoint halves of the test split, and as many fresh samples each",
+        "logits": entries,
+        "command": f"python -m utils.recipes.{module} --steps {args.steps}",
+    }
+    # half precision for the large head: the file stays below 10 MB
+    modules = {"head": logits["head"].net.half()} | {k: logits[k] for k in ("continued", "continued-r1")}
+    save_checkpoint(args.name, modules, card)
