@@ -10,6 +10,7 @@ Three parts: `logit` (which d), `step` (which step size), both scored by the CIF
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class Job:
     n: int
     seed: int
     extractors: tuple[str, ...] = (CLASSIFIER,)
+    temperature: float = 1.0
 
     @property
     def path(self) -> Path:
@@ -87,7 +89,7 @@ JOBS = [
 def run_chains(
     G: nn.Module, logit: nn.Module, job: Job, chunk_size: int = 100, precision: str = "bfloat16"
 ) -> tuple[dict[int, Tensor], list[dict]]:
-    """Images (n, 3, 32, 32) uint8 at each mark, and the trace of the chains' means there.
+    """Images (n, 3, s, s) uint8 at each mark, and the trace of the chains' means there.
 
     The starts depend on the seed alone, so that jobs of one seed are compared on the same latents.
     """
@@ -108,7 +110,7 @@ def run_chains(
                 }
             )
 
-    kernel = {"ula": ula, "mala": mala}[job.sampler](job.step_size)
+    kernel = {"ula": ula, "mala": mala}[job.sampler](job.step_size, job.temperature)
     energy = latent_energy(G, logit, precision="float32" if job.sampler == "mala" else precision)
     generator = torch.Generator().manual_seed(job.seed)
     chain = sample(
@@ -138,14 +140,25 @@ def run_job(job: Job, device: torch.device) -> list[dict]:
     return rows
 
 
+def read_rows(folder: Path) -> list[dict]:
+    """The rows of all jobs stored in a folder."""
+    return [row for path in sorted(folder.glob("*.json")) for row in json.loads(path.read_text())]
+
+
 def load_study() -> list[dict]:
     """All stored rows: one for each job and number of steps."""
-    return [row for path in sorted(STUDY.glob("*.json")) for row in json.loads(path.read_text())]
+    return read_rows(STUDY)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=["logit", "step", "final"], nargs="*")
+def command_line(
+    title: str,
+    jobs: Sequence[Job],
+    run_job: Callable[[Job, torch.device], list[dict]],
+    arguments: list[str] | None,
+) -> None:
+    """Run the jobs that are asked for and not stored yet; each is written when it is done."""
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--part", choices=sorted({job.part for job in jobs}), nargs="*")
     parser.add_argument(
         "--worker", default="0/1", help="i/k: this process takes every k-th job from the i-th"
     )
@@ -154,11 +167,15 @@ def main(arguments: list[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     index, count = map(int, args.worker.split("/"))
-    wanted = [job for job in JOBS if not args.part or job.part in args.part]
+    wanted = [job for job in jobs if not args.part or job.part in args.part]
     for job in tqdm(wanted[index::count], unit="job"):
         if not job.path.exists():
             text = json.dumps(run_job(job, pick_device()), indent=1) + "\n"
             write_atomically(job.path, lambda path, text=text: path.write_text(text))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    command_line(__doc__.splitlines()[0], JOBS, run_job, arguments)
 
 
 if __name__ == "__main__":
