@@ -267,6 +267,40 @@ def test_celeba_is_cropped_and_scaled(tmp_path):
         load_celeba64()
 
 
+@pytest.fixture
+def google_drive(monkeypatch):
+    """A gdown that writes `drive.body`, or says what Google Drive says when a file's quota is exceeded."""
+    drive = types.SimpleNamespace(body=None)
+
+    def fetch(id, output, **settings):
+        if drive.body is None:
+            raise RuntimeError("Too many users have viewed or downloaded this file recently")
+        Path(output).write_bytes(drive.body)
+
+    monkeypatch.delenv("COURSE_OFFLINE")
+    monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=fetch))
+    return drive
+
+
+def test_celeba_by_torchvision(google_drive, monkeypatch):
+    datasets = pytest.importorskip("torchvision.datasets")
+    with pytest.warns(UserWarning, match="Too many users"), pytest.raises(ImagesNotFound, match="mmlab"):
+        load_celeba64()
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        face = np.random.default_rng(4).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        file.writestr("img_align_celeba/000001.png", encode(face))
+    google_drive.body = archive.getvalue()
+    with pytest.warns(UserWarning, match="corrupted"), pytest.raises(ImagesNotFound):
+        load_celeba64()  # not the archive that torchvision knows
+    md5 = hashlib.md5(google_drive.body).hexdigest()
+    monkeypatch.setattr(datasets.CelebA, "file_list", [("an id", md5, "img_align_celeba.zip")])
+    faces = load_celeba64()
+    assert "all 1 images, from torchvision" in faces.source
+    assert torch.equal(faces.images[0].permute(1, 2, 0), torch.from_numpy(face))
+    assert torch.equal(load_celeba64(allow_download=False).images, faces.images)  # from the cache
+
+
 # Cache
 
 

@@ -14,13 +14,13 @@ from utils.training import TrainConfig
 N_HELD_OUT = 10_000  # the last images: never trained on, for calibration and reference statistics
 
 
-def load_split(split: str) -> ImageSet:
+def load_split(split: str, allow_download: bool = True) -> ImageSet:
     """CelebA at 64x64, split into "train" (all but the last 10,000 images) and "test" (those).
 
     The official split keeps identities apart; this one does not, since a subset of the images may be all
     there is. It holds for pictures, not for people.
     """
-    faces = load_celeba64()
+    faces = load_celeba64(allow_download=allow_download)
     if len(faces.images) <= N_HELD_OUT:
         raise ValueError(f"found {len(faces.images)} faces, but {N_HELD_OUT:,} are held out: more are needed")
     if split not in ("train", "test"):
