@@ -5,7 +5,7 @@ from utils.recipes.image_logits import run
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run("celeba64_logits", __doc__, "aligned CelebA at 64x64", load_split, n_steps=400, arguments=arguments)
+    run("celeba64_logits", __doc__, "aligned CelebA at 64x64", load_split, n_steps=300, arguments=arguments)
 
 
 if __name__ == "__main__":

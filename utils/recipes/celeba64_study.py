@@ -21,7 +21,7 @@ from utils.recipes.image_logits import load_gan, load_logit
 STUDY = DATA / "studies" / "celeba64"
 EXTRACTOR, DATA_SET, SPLIT = "efficientnet-lite0", "celeba64", "test"
 CHOSEN_LOGIT = "continued-r1"  # by the part `logit`
-STEP_SIZES = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-5, 1e-7)
+STEP_SIZES = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-5, 1e-7)  # of the grid; the smallest two up to 20 steps
 SMALL_BATCH, N_RESAMPLES = 32, 200
 
 
@@ -38,13 +38,14 @@ def job(part: str, step_size: float, marks: tuple[int, ...], n: int, **settings)
     return FaceJob(part=part, step_size=step_size, marks=marks, n=n, **defaults | settings)
 
 
+MARKS = (0, 10, 20, 50, 100)
 JOBS = [
     *[job("logit", 0.1, (0, 10, 40), 1000, logit=kind) for kind in ("continued-r1", "continued", "raw")],
-    *[job("grid", step_size, (0, 10, 20, 50, 100), 2000) for step_size in STEP_SIZES],
+    *[job("grid", step_size, MARKS, 2000) for step_size in (0.1, 0.03, 0.3, 0.01, 1e-3)],
+    *[job("grid", step_size, MARKS[:3], 2000) for step_size in (1e-5, 1e-7)],
+    *[job("long", step_size, (0, 200, 500), 500) for step_size in (0.03, 0.1, 0.01)],
+    *[job("sampler", 0.03, (0, 20, 50), 1000, temperature=t) for t in (1.0, 0.25, 2.0)],
     job("sampler", 0.03, (0, 20, 50), 1000, sampler="mala"),
-    job("sampler", 0.03, (0, 20, 50), 1000),
-    *[job("sampler", 0.03, (0, 20, 50), 1000, temperature=t) for t in (0.25, 2.0)],
-    *[job("long", step_size, (0, 200, 500), 500) for step_size in (0.03, 0.1, 0.01, 1e-3, 1e-5, 1e-7)],
 ]
 
 
