@@ -94,7 +94,7 @@ def test_stored_study_holds_every_job():
 
 
 def test_gif_scene_renders_and_the_list_names_it(tmp_path, capsys):
-    path = gifs.cifar10(tmp_path, n_steps=4, every=2)
+    path = gifs.cifar10(tmp_path, n_steps=4, n_frames=3)
     assert path.name == "cifar10_chains.gif" and 0 < path.stat().st_size < 3e6
     gifs.main(["--list"])
     assert "cifar10" in capsys.readouterr().out

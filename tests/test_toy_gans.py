@@ -116,5 +116,5 @@ def test_stored_study_is_complete():
 def test_scene_draws_frames_and_writes_a_small_gif(tmp_path, monkeypatch):
     monkeypatch.setattr(toy_gans, "refit", lambda G, draw, n_steps: (lambda x: -x.square().sum(1), []))
     monkeypatch.setattr(scenes_plane, "refit", toy_gans.refit)
-    path = scenes_plane.gaussians(tmp_path, n_steps=4, every=2, n_chains=50)
+    path = scenes_plane.gaussians(tmp_path, n_steps=4, n_frames=3, n_chains=50)
     assert path.name == "gaussians_chains.gif" and path.stat().st_size < 3_000_000

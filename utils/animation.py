@@ -1,35 +1,130 @@
-"""Frames of sampling dynamics -> GIF. A frame is a uint8 array (H, W, 3)."""
+"""Frames of sampling dynamics -> GIF or MP4, and `animate_chains` for any G and D of yours.
 
-from collections.abc import Sequence
+A frame is a uint8 array (H, W, 3). Notebook 13 animates a stranger's GAN:
+
+    animate_chains(G, logit, Path("chains.gif"), step_size=0.1, n_steps=60)
+"""
+
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
+import torch
 from matplotlib import colormaps
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from utils.checkpoints import write_atomically
+from utils.energy import LogDensity, latent_energy, standard_normal
+from utils.plotting import COLOURS, image_grid
+from utils.samplers import State, sample, ula
+
+FORMATS = ("gif", "mp4")
+MAX_BYTES = 3_000_000  # of an animation in the repository
+
+
+def write_animation(
+    frames: Sequence[np.ndarray], path: Path, milliseconds: int = 80, hold: int = 1500, colours: int = 256
+) -> Path:
+    """Write a GIF or an MP4, as the ending of `path` says; returns the path.
+
+    Args:
+        frames: arrays (H, W, 3), all of one size.
+        path: ends in .gif or .mp4.
+        milliseconds: time of a frame; a GIF rounds to 10 ms.
+        hold: time of the last frame in ms.
+        colours: size of a GIF's palette, at most 256.
+    """
+    path = Path(path)
+    if path.suffix == ".gif":
+        return write_gif(frames, path, milliseconds, hold, colours)
+    if path.suffix == ".mp4":
+        return write_mp4(frames, path, milliseconds, hold)
+    raise ValueError(f"path={str(path)!r} must end in .gif or .mp4")
 
 
 def write_gif(
-    frames: Sequence[np.ndarray], path: Path, milliseconds: int = 80, hold: int = 1500, colours: int = 256
+    frames: Sequence[np.ndarray],
+    path: Path,
+    milliseconds: int = 80,
+    hold: int = 1500,
+    colours: int = 256,
+    max_bytes: int = MAX_BYTES,
 ) -> Path:
     """Write an endlessly looping GIF whose last frame stays for `hold` milliseconds; returns its path.
 
     All frames share one palette, chosen from a sample of them, which keeps files small and colours still.
-    GIF times have a unit of 10 ms.
+    It is halved, down to 16 colours, until the file has at most `max_bytes`. GIF times have a unit of 10 ms.
     """
+    _check_frames(frames)
+    durations = [milliseconds] * (len(frames) - 1) + [hold]
+    sample = np.concatenate(list(frames[:: max(1, len(frames) // 8)]), 0)
+    while True:
+        palette = Image.fromarray(sample).quantize(colours)
+        quantised = [
+            np.asarray(Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB"))
+            for f in frames
+        ]
+        buffer = io.BytesIO()
+        iio.imwrite(buffer, quantised, extension=".gif", duration=durations, loop=0)
+        data = buffer.getvalue()
+        if len(data) <= max_bytes:
+            break
+        if colours <= 16:
+            raise ValueError(
+                f"{path.name} has {len(data) / 1e6:.1f} MB, more than {max_bytes / 1e6:g} MB: take fewer or "
+                "smaller frames, or an .mp4"
+            )
+        colours //= 2
+    write_atomically(path, lambda p: p.write_bytes(data))
+    return path
+
+
+def write_mp4(frames: Sequence[np.ndarray], path: Path, milliseconds: int = 80, hold: int = 1500) -> Path:
+    """Write an H.264 video that every browser plays; its last frame is repeated for `hold` milliseconds.
+
+    The format has no mark for endless play: `<video loop>`, or a player's setting, does that. An odd side
+    gains a white row or column, since the format stores colours for squares of 2 x 2 pixels.
+
+    Raises:
+        RuntimeError: no ffmpeg is found, or it failed.
+    """
+    _check_frames(frames)
+    try:
+        import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise RuntimeError(
+            "an .mp4 needs ffmpeg: `pip install imageio-ffmpeg` brings one, or set IMAGEIO_FFMPEG_EXE to the "
+            "path of yours; a .gif needs none"
+        ) from error
+    h, w = frames[0].shape[:2]
+    padded = [np.pad(f, ((0, h % 2), (0, w % 2), (0, 0)), constant_values=255) for f in frames]
+    padded += [padded[-1]] * (max(1, round(hold / milliseconds)) - 1)
+
+    def write(temporary: Path) -> None:
+        writer = imageio_ffmpeg.write_frames(
+            str(temporary), (w + w % 2, h + h % 2), fps=1000 / milliseconds, codec="libx264",
+            macro_block_size=2, output_params=["-crf", "18", "-movflags", "+faststart", "-f", "mp4"],
+            quality=None,
+        )  # fmt: skip
+        writer.send(None)
+        for frame in padded:
+            writer.send(np.ascontiguousarray(frame))
+        writer.close()
+
+    write_atomically(path, write)
+    return path
+
+
+def _check_frames(frames: Sequence[np.ndarray]) -> None:
     if not len(frames):
         raise ValueError("frames is empty: give at least one array (H, W, 3)")
-    sample = frames[:: max(1, len(frames) // 8)]
-    palette = Image.fromarray(np.concatenate(list(sample), 0)).quantize(colours)
-    quantised = [
-        np.asarray(Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB"))
-        for f in frames
-    ]
-    durations = [milliseconds] * (len(frames) - 1) + [hold]
-    write_atomically(path, lambda p: iio.imwrite(p, quantised, extension=".gif", duration=durations, loop=0))
-    return path
+    if len(shapes := {frame.shape for frame in frames}) > 1:
+        raise ValueError(f"frames have different shapes {sorted(shapes)}; make all of one size")
 
 
 def with_caption(frame: np.ndarray, text: str, height: int = 18) -> np.ndarray:
@@ -67,3 +162,129 @@ def map_frame(values: np.ndarray, side: int, colour_map: str = "Greys") -> np.nd
     low, high = values.min(), values.max()
     shades = colormaps[colour_map]((values - low) / (high - low or 1.0))[::-1, :, :3]
     return np.asarray(Image.fromarray((255 * shades).astype(np.uint8)).resize((side, side), Image.BICUBIC))
+
+
+def frame_steps(n_steps: int, n_frames: int) -> list[int]:
+    """Steps 0 to `n_steps` at which at most `n_frames` frames are drawn, evenly; both ends are among them."""
+    if n_frames < 2:
+        raise ValueError(f"n_frames={n_frames} shows no change; give at least 2")
+    if n_steps < 1:
+        raise ValueError(f"n_steps={n_steps} shows no change; give at least 1")
+    n_frames = min(n_frames, n_steps + 1)
+    return [round(i * n_steps / (n_frames - 1)) for i in range(n_frames)]
+
+
+def animate_chains(
+    G: Callable[[Tensor], Tensor],
+    logit: Callable[[Tensor], Tensor],
+    path: Path,
+    *,
+    step_size: float | Sequence[float] = 0.1,
+    n_steps: int = 60,
+    n_frames: int = 21,
+    z0: Tensor | None = None,
+    n_chains: int | None = None,
+    latent_dim: int | None = None,
+    prior: LogDensity = standard_normal,
+    temperature: float = 1.0,
+    real: Tensor | None = None,
+    size: int = 264,
+    columns: int = 4,
+    milliseconds: int = 160,
+    hold: int = 1500,
+    seed: int = 0,
+) -> Path:
+    """Animate Langevin chains (DDLS: Che et al., 2020) of a generator and a logit, yours or anybody's.
+
+    The chains run on E(z) = -log p_0(z) - d(G(z)) by ULA. Images are shown as a grid, one tile a chain;
+    points in the plane as dots. A caption gives the step size, the step and the mean logit.
+
+    Args:
+        G: z (n, *latent) -> images (n, 3 or 1, h, w) in [-1, 1], or points (n, 2); in evaluation mode.
+        logit: d, x -> (n,), the logit in nats (no probability); in evaluation mode. Notebook 13 says how
+            to get it from other discriminators.
+        path: of the animation; ends in .gif or .mp4.
+        step_size: eps of the Langevin step; for several, panels from the same starts stand side by side.
+        n_steps: steps of a chain.
+        n_frames: most frames, evenly spaced from step 0 to the last.
+        z0: starts (n, *latent); left out, n_chains draws of N(0, I) of `latent_dim` dimensions.
+        n_chains: 16 for images and 1,000 for points unless given; z0 decides if it is given.
+        latent_dim: left out, it is `G.latent_dim`.
+        prior: log p_0, z -> (n,).
+        temperature: T of the chains.
+        real: points (m, 2) of the data, drawn under the chains' points.
+        size: about the side of a panel in pixels: a tile of the grid is enlarged by a whole number.
+        columns: of the grid of images.
+        milliseconds, hold: time of a frame and of the last one.
+        seed: of starts and noise; the same seed gives the same file.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: a setting is wrong, or a network is in training mode.
+        FloatingPointError: a chain diverged; lower the step size.
+    """
+    energy, wanted = latent_energy(G, logit, prior), frame_steps(n_steps, n_frames)
+    z0 = _starts(G, n_chains, latent_dim, seed) if z0 is None else z0
+    step_sizes = list(step_size) if isinstance(step_size, Sequence) else [step_size]
+    chains = [_follow(G, logit, energy, z0, eps, temperature, wanted, seed) for eps in step_sizes]
+    draw = _drawing([x for chain in chains for x, _ in chain], real, size, columns)
+    frames = []
+    for i, step in enumerate(wanted):
+        panels = []
+        for eps, chain in zip(step_sizes, chains, strict=True):
+            x, mean = chain[i]
+            panels.append(with_caption(draw(x), f"eps = {eps:g}   step {step:3d}   mean d = {mean:+.2f}"))
+        frames.append(side_by_side(panels))
+    return write_animation(frames, path, milliseconds, hold)
+
+
+def _starts(G: Callable[[Tensor], Tensor], n_chains: int | None, latent_dim: int | None, seed: int) -> Tensor:
+    """Draws of N(0, I), (n_chains, latent_dim)."""
+    latent_dim = latent_dim or getattr(G, "latent_dim", None)
+    if latent_dim is None:
+        raise ValueError("G has no attribute latent_dim: give latent_dim, or the starts z0")
+    device = next(G.parameters(), torch.empty(0)).device if isinstance(G, torch.nn.Module) else "cpu"
+    with torch.no_grad():
+        images = G(torch.zeros(1, latent_dim, device=device)).ndim == 4
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n_chains or (16 if images else 1000), latent_dim, generator=generator).to(device)
+
+
+def _follow(
+    G, logit, energy, z0: Tensor, step_size: float, temperature: float, wanted: list[int], seed: int
+) -> list[tuple[Tensor, float]]:
+    """x and its mean logit at the wanted steps of one run."""
+    kept = []
+
+    @torch.no_grad()
+    def keep(step: int, state: State) -> None:
+        if step in wanted:
+            x = G(state.z)
+            kept.append((x, logit(x).mean().item()))
+
+    noise = torch.Generator().manual_seed(seed + 1)  # not the seed of the starts, which it would repeat
+    sample(energy, z0, ula(step_size, temperature), wanted[-1], noise, callback=keep)
+    return kept
+
+
+def _drawing(shown: list[Tensor], real: Tensor | None, size: int, columns: int) -> Callable:
+    """A function x -> frame: a grid of images, or dots on axes that hold nearly all points ever shown."""
+    shape = tuple(shown[0].shape)
+    if len(shape) == 4:
+        zoom = max(1, round(size / (columns * (shape[-1] + 1))))
+        return lambda x: image_grid(x, columns, zoom=zoom)
+    if len(shape) != 2 or shape[1] != 2:
+        raise ValueError(f"G returned shape {shape}; images (n, 3 or 1, h, w) or points (n, 2) can be drawn")
+    points = torch.cat([*shown, real] if real is not None else shown)
+    extent = 1.1 * points.abs().amax(1).quantile(0.995).item()
+    background = np.full((size, size, 3), 255, np.uint8)
+    if real is not None:
+        background = draw_points(background, real.cpu().numpy(), extent, _pale(COLOURS["data"]))
+    return lambda x: draw_points(background, x.cpu().numpy(), extent, COLOURS["chain"])
+
+
+def _pale(colour: str) -> str:
+    """`colour` "#rrggbb" halfway to white."""
+    return "#" + "".join(f"{(int(colour[i : i + 2], 16) + 255) // 2:02x}" for i in (1, 3, 5))

@@ -1,54 +1,93 @@
-"""Render the animations of the course: `python -m utils.recipes.gifs [scene ...]`, `--list` names them."""
+"""Render the animations of the course: `python -m utils.recipes.gifs [scene ...]`, `--list` names them.
+
+Without arguments every scene is made anew from the committed checkpoints (the two that show training train).
+Options go to the scenes that know them: `gifs cifar10 --steps 100 --frames 11 --size 400 --format mp4`.
+"""
 
 import argparse
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import torch
+from torch import nn
 
-from utils.animation import side_by_side, with_caption, write_gif
+from utils.animation import FORMATS, animate_chains
+from utils.checkpoints import list_checkpoints
 from utils.config import GIFS
-from utils.energy import latent_energy
 from utils.models.layers import bake
-from utils.plotting import image_grid
 from utils.recipes import scenes_ebgan, scenes_logit, scenes_plane
-from utils.recipes.cifar10_logits import load_gan, load_logit
-from utils.samplers import State, sample, ula
+from utils.recipes.image_logits import load_gan, load_logit
+
+STEP_SIZES = (0.01, 0.1, 1.0)  # gentle, good, extreme
 
 
-def chain_frames(
-    G, logit, z0: torch.Tensor, step_size: float, n_steps: int, every: int, seed: int = 0, columns: int = 4
-) -> list[np.ndarray]:
-    """One frame every `every` steps of ULA chains from z0 (n, latent_dim), each captioned by its mean logit.
+def load_image_gan(checkpoint: str, logit: str = "continued-r1") -> tuple[nn.Module, nn.Module]:
+    """The frozen generator of an image checkpoint and a logit, baked.
 
-    `G` and `logit` are any modules in evaluation mode: z -> images in [-1, 1], images -> logits (n,).
+    The logit of this kind is taken from the checkpoint's fitted ones (`x-logits` for `x-gan`); where there
+    are none, it is the raw logit of D, and a line says so.
     """
-    frames = []
+    G, D = load_gan(checkpoint)
+    fitted = checkpoint.removesuffix("-gan") + "-logits"
+    if fitted in list_checkpoints():
+        return bake(G), load_logit(logit, D, name=fitted)
+    print(f"no checkpoint {fitted}: the chains follow the raw logit of D")
+    return bake(G), bake(D)
 
-    @torch.no_grad()
-    def draw(step: int, state: State) -> None:
-        if step % every == 0:
-            x = G(state.z)
-            text = f"eps = {step_size:g}   step {step:3d}   mean d = {logit(x).mean().item():+.2f}"
-            frames.append(with_caption(image_grid(x, columns, zoom=2), text))
 
-    generator = torch.Generator().manual_seed(seed)
-    sample(latent_energy(G, logit), z0, ula(step_size), n_steps, generator, callback=draw)
-    return frames
+def image_chains(
+    folder: Path,
+    checkpoint: str,
+    name: str,
+    *,
+    logit: str,
+    n_chains: int,
+    n_steps: int,
+    n_frames: int,
+    size: int,
+    seed: int,
+    extension: str,
+) -> Path:
+    """The same starts under a gentle, a good and an extreme step size, side by side, from any image GAN."""
+    G, d = load_image_gan(checkpoint, logit)
+    return animate_chains(
+        G, d, folder / f"{name}.{extension}", step_size=STEP_SIZES, n_steps=n_steps, n_frames=n_frames,
+        n_chains=n_chains, size=size, seed=seed,
+    )  # fmt: skip
 
 
 def cifar10(
-    folder: Path, step_sizes=(0.01, 0.1, 1.0), n_steps: int = 60, every: int = 3, seed: int = 1
+    folder: Path,
+    n_steps: int = 60,
+    n_frames: int = 21,
+    size: int = 264,
+    seed: int = 1,
+    checkpoint: str = "cifar10-gan",
+    logit: str = "continued-r1",
+    extension: str = "gif",
 ) -> Path:
-    """The same sixteen starts under a gentle, a good and a too large step size, side by side."""
-    G, D = load_gan()
-    G = bake(G)
-    logit = load_logit("continued-r1", D)
-    z0 = torch.randn(16, G.latent_dim, generator=torch.Generator().manual_seed(seed))
-    panels = [chain_frames(G, logit, z0, eps, n_steps, every) for eps in step_sizes]
-    frames = [side_by_side(parts) for parts in zip(*panels, strict=True)]
-    return write_gif(frames, folder / "cifar10_chains.gif", milliseconds=160)
+    """Sixteen chains on CIFAR-10 under a gentle, a good and an extreme step size, side by side."""
+    return image_chains(
+        folder, checkpoint, "cifar10_chains", logit=logit, n_chains=16, n_steps=n_steps, n_frames=n_frames,
+        size=size, seed=seed, extension=extension,
+    )  # fmt: skip
+
+
+def celeba(
+    folder: Path,
+    n_steps: int = 60,
+    n_frames: int = 21,
+    size: int = 264,
+    seed: int = 1,
+    checkpoint: str = "celeba64-gan",
+    logit: str = "continued-r1",
+    extension: str = "gif",
+) -> Path:
+    """Twelve chains on faces under a gentle, a good and an extreme step size, side by side."""
+    return image_chains(
+        folder, checkpoint, "celeba_chains", logit=logit, n_chains=12, n_steps=n_steps, n_frames=n_frames,
+        size=size, seed=seed, extension=extension,
+    )  # fmt: skip
 
 
 SCENES: dict[str, Callable[..., Path]] = {
@@ -57,24 +96,63 @@ SCENES: dict[str, Callable[..., Path]] = {
     "gaussians": scenes_plane.gaussians,
     "swiss-roll": scenes_plane.swiss_roll,
     "cifar10": cifar10,
+    "celeba": celeba,
+}
+OPTIONS = {  # of the command line -> argument of a scene
+    "steps": "n_steps",
+    "frames": "n_frames",
+    "size": "size",
+    "seed": "seed",
+    "checkpoint": "checkpoint",
+    "logit": "logit",
+    "format": "extension",
 }
 
 
-def main(arguments: list[str] | None = None) -> None:
+def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
+    """The command line, and the settings that it gives to every scene named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scenes", nargs="*", metavar="scene", help=f"of {', '.join(SCENES)}; all if none")
-    parser.add_argument("--list", action="store_true", help="name the scenes and stop")
+    parser.add_argument("--list", action="store_true", help="name the scenes and their options, and stop")
     parser.add_argument("--folder", type=Path, default=GIFS)
+    parser.add_argument("--steps", type=int, help="of the chains, or of training")
+    parser.add_argument("--frames", type=int, help="at most so many")
+    parser.add_argument("--size", type=int, help="of a panel, or height of the figure, in pixels: about")
+    parser.add_argument("--seed", type=int, help="of starts, noise and training")
+    parser.add_argument("--checkpoint", help="image GAN, or imperfect-0 ... good-4 of the plane")
+    parser.add_argument("--logit", help="of an image GAN: raw, head, continued or continued-r1")
+    parser.add_argument("--format", choices=FORMATS, help="gif unless given; mp4 needs ffmpeg")
     args = parser.parse_args(arguments)
     if unknown := set(args.scenes) - set(SCENES):
         parser.error(f"unknown scene {', '.join(unknown)}; choose from {', '.join(SCENES)}")
-    for name in args.scenes or SCENES:
+    args.scenes = args.scenes or list(SCENES)
+    for option in ("steps", "frames", "size"):
+        if (value := getattr(args, option)) is not None and value < 1:
+            parser.error(f"--{option} {value} must be at least 1")
+    given = {option: getattr(args, option) for option in OPTIONS if getattr(args, option) is not None}
+    for scene in args.scenes:
+        if unknown := [option for option in given if option not in options_of(scene)]:
+            known = ", ".join(f"--{option}" for option in options_of(scene))
+            parser.error(f"scene {scene} has no --{', --'.join(unknown)}; it has {known}")
+    return args, {OPTIONS[option]: value for option, value in given.items()}
+
+
+def options_of(scene: str) -> list[str]:
+    """Names of the options that a scene takes."""
+    known = inspect.signature(SCENES[scene]).parameters
+    return [option for option, argument in OPTIONS.items() if argument in known]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args, settings = parse(arguments)
+    for name in args.scenes:
         scene = SCENES[name]
         if args.list:
             print(f"{name}: {scene.__doc__.splitlines()[0]}")
+            print("    " + " ".join(f"--{option}" for option in options_of(name)))
         else:
-            path = scene(args.folder)
-            print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
+            path = scene(args.folder, **settings)
+            print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", flush=True)
 
 
 if __name__ == "__main__":

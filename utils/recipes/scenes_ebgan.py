@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from utils.animation import write_gif
+from utils.animation import write_animation
 from utils.plotting import COLOURS, grid_points
 from utils.recipes.ebgan_study import RING, build, config_of, draw_samples, ring_setting
 from utils.training import train_gan
@@ -19,13 +19,15 @@ from utils.training import train_gan
 EXTENT, CELLS = 3.2, 100
 
 
-def energy_frames(real: Tensor, highest: float) -> Callable[[str, Tensor, Tensor], np.ndarray]:
+def energy_frames(
+    real: Tensor, highest: float, size: int = 296
+) -> Callable[[str, Tensor, Tensor], np.ndarray]:
     """A function that draws one frame (H, W, 3) from a title, energies of the grid and samples (n, 2).
 
     The figure is laid out once and changed from frame to frame, which is several times faster. Grey is high
-    energy, white is 0; the colours end at `highest`.
+    energy, white is 0; the colours end at `highest`; `size` is the height in pixels.
     """
-    figure = Figure(figsize=(4.6, 3.7), dpi=80, layout="constrained")
+    figure = Figure(figsize=(4.6, 3.7), dpi=size / 3.7, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     ax = figure.subplots()
     picture = ax.imshow(
@@ -51,17 +53,25 @@ def energy_frames(real: Tensor, highest: float) -> Callable[[str, Tensor, Tensor
     return draw
 
 
-def ebgan_energy(folder: Path, n_frames: int = 40, n_steps: int = 1500, seed: int = 1) -> Path:
+def ebgan_energy(
+    folder: Path,
+    n_frames: int = 40,
+    n_steps: int = 1500,
+    seed: int = 1,
+    size: int = 296,
+    extension: str = "gif",
+) -> Path:
     """The energy surface of EBGAN's D on the ring during training, with real points and samples.
 
-    Trains from scratch; writes at most `n_frames` frames to `ebgan_energy.gif` in `folder`, returns its path.
+    Trains from scratch; writes at most `n_frames` frames to `ebgan_energy.<extension>` in `folder`, and
+    returns its path.
     """
     if not 2 <= n_frames <= n_steps:
         raise ValueError(f"n_frames={n_frames} must lie between 2 and n_steps={n_steps}")
     setting = ring_setting(seed=seed, n_steps=n_steps)
     G, D = build(setting)
     grid = grid_points(EXTENT, CELLS)
-    draw = energy_frames(RING.sample(80, torch.Generator().manual_seed(seed)), 2 * setting.margins[0])
+    draw = energy_frames(RING.sample(80, torch.Generator().manual_seed(seed)), 2 * setting.margins[0], size)
     frames = []
 
     @torch.no_grad()
@@ -71,4 +81,4 @@ def ebgan_energy(folder: Path, n_frames: int = 40, n_steps: int = 1500, seed: in
     keep(0, G)
     config = replace(config_of(setting), save_every=math.ceil(n_steps / (n_frames - 1)))
     train_gan(G, D, RING.sample, config, on_save=keep, progress=False)
-    return write_gif(frames, folder / "ebgan_energy.gif", milliseconds=160, colours=128)
+    return write_animation(frames, folder / f"ebgan_energy.{extension}", milliseconds=160, colours=128)

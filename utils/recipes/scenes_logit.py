@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from utils.animation import write_gif
+from utils.animation import write_animation
 from utils.density_ratio import fit_logit, logistic_loss
 from utils.models.mlp import MLPDiscriminator
 from utils.plotting import COLOURS
@@ -55,11 +55,18 @@ def value_on_grid(d: Tensor, log_p_d: Tensor, log_p_g: Tensor, spacing: float) -
     return -(log_p_d.exp() * softplus(-d) + log_p_g.exp() * softplus(d)).sum().item() * spacing
 
 
-def logit_approaches(folder: Path, n_frames: int = 50, seed: int = 0) -> Path:
+def logit_approaches(
+    folder: Path,
+    n_frames: int = 50,
+    n_steps: int = 1500,
+    seed: int = 0,
+    size: int = 270,
+    extension: str = "gif",
+) -> Path:
     """D's logit approaches log p_d/p_g, and V(D) its upper bound 2 JSD - log 4, while D is trained.
 
-    At most `n_frames` frames, evenly spaced in the logarithm of the step; writes `logit_training.gif` into
-    `folder` and returns its path.
+    At most `n_frames` frames, evenly spaced in the logarithm of the step; writes
+    `logit_training.<extension>`, `size` pixels high, into `folder` and returns its path.
     """
     if n_frames < 2:
         raise ValueError(f"n_frames={n_frames} shows no change; give at least 2")
@@ -69,13 +76,13 @@ def logit_approaches(folder: Path, n_frames: int = 50, seed: int = 0) -> Path:
     log_p_d, log_p_g = p_d.log_prob(x), p_g.log_prob(x)
     torch.manual_seed(seed)
     snapshots = logit_snapshots(
-        MLPDiscriminator(width=64, depth=2, data_shape=(1,)), p_d, p_g, x, n_steps=1500, every=5, seed=seed
+        MLPDiscriminator(width=64, depth=2, data_shape=(1,)), p_d, p_g, x, n_steps=n_steps, every=5, seed=seed
     )
     steps = [step for step, _ in snapshots]
     values = [value_on_grid(d, log_p_d, log_p_g, spacing) for _, d in snapshots]
     bound = value_on_grid(log_p_d - log_p_g, log_p_d, log_p_g, spacing)  # 2 JSD - log 4
 
-    figure = Figure(figsize=(8, 3), dpi=90, layout="constrained")
+    figure = Figure(figsize=(8, 3), dpi=size / 3, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     left.plot(line, log_p_d - log_p_g, color="black", ls="--", label="log $p_d/p_g$")
@@ -88,7 +95,11 @@ def logit_approaches(folder: Path, n_frames: int = 50, seed: int = 0) -> Path:
     right.axhline(-math.log(4), color="grey", ls=":", label="−log 4: D = 1/2")
     (trace,) = right.plot([], [], color=COLOURS["sampler"], lw=2, label="V(D)")
     right.set(
-        xscale="symlog", xlim=(0, 1600), ylim=(-1.48, -1.22), xlabel="training step", ylabel="V(D), nats"
+        xscale="symlog",
+        xlim=(0, 1.07 * n_steps),
+        ylim=(-1.48, -1.22),
+        xlabel="training step",
+        ylabel="V(D), nats",
     )
     right.legend(loc="lower right", fontsize=8, frameon=False)
 
@@ -100,4 +111,6 @@ def logit_approaches(folder: Path, n_frames: int = 50, seed: int = 0) -> Path:
         canvas.draw()
         figure.set_layout_engine("none")  # the first frame has placed everything; later ones keep its layout
         frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    return write_gif(frames, folder / "logit_training.gif", milliseconds=120, hold=3000, colours=128)
+    return write_animation(
+        frames, folder / f"logit_training.{extension}", milliseconds=120, hold=3000, colours=128
+    )

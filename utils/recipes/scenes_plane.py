@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from utils.animation import draw_points, map_frame, side_by_side, with_caption, write_gif
+from utils.animation import draw_points, frame_steps, map_frame, side_by_side, with_caption, write_animation
 from utils.energy import latent_energy
 from utils.metrics.toy import high_quality_share
 from utils.plotting import COLOURS, grid_points
@@ -18,9 +18,11 @@ DATA_EXTENT, LATENT_EXTENT, SIDE = 2.75, 3.5, 330
 
 
 @torch.no_grad()
-def pale_map(f: Callable[[Tensor], Tensor], extent: float, darkest: float = 0.55, n: int = 165) -> np.ndarray:
-    """f: (m, 2) -> (m,) over the square as a grey frame (SIDE, SIDE, 3), pale enough to lie under points."""
-    frame = map_frame(f(grid_points(extent, n)).view(n, n).numpy(), SIDE)
+def pale_map(
+    f: Callable[[Tensor], Tensor], extent: float, darkest: float = 0.55, n: int = 165, side: int = SIDE
+) -> np.ndarray:
+    """f: (m, 2) -> (m,) over the square as a grey frame (side, side, 3), pale enough to lie under points."""
+    frame = map_frame(f(grid_points(extent, n)).view(n, n).numpy(), side)
     return (255 - darkest * (255 - frame.astype(float))).astype(np.uint8)
 
 
@@ -33,22 +35,27 @@ def chain_frames(
     n_steps: int = 120,
     every: int = 3,
     seed: int = 0,
+    n_frames: int | None = None,
+    side: int = SIDE,
 ) -> list[np.ndarray]:
-    """One frame every `every` steps of ULA chains that start at the prior.
+    """Frames of ULA chains that start at the prior: one every `every` steps, or `n_frames` of them.
 
     Args:
         target: "25-gaussians" or "swiss-roll"; its density is the left background.
         G, logit: frozen generator z (n, 2) -> x (n, 2) and d (n, 2) -> (n,).
+        side: of each of the two panels in pixels.
     """
+    wanted = frame_steps(n_steps, n_frames) if n_frames else range(0, n_steps + 1, every)
     energy = latent_energy(G, logit)
-    left = pale_map(lambda x: TARGETS[target].log_prob(x).exp(), DATA_EXTENT)
+    left = pale_map(lambda x: TARGETS[target].log_prob(x).exp(), DATA_EXTENT, side=side)
     lowest = energy(grid_points(LATENT_EXTENT, 165)).min()
-    right = pale_map(lambda z: -energy(z).clamp_max(lowest + 8), LATENT_EXTENT)  # all above 8 nats is white
+    # all above 8 nats is white
+    right = pale_map(lambda z: -energy(z).clamp_max(lowest + 8), LATENT_EXTENT, side=side)
     frames = []
 
     @torch.no_grad()
     def draw(step: int, state: State) -> None:
-        if step % every == 0:
+        if step in wanted:
             x = G(state.z)
             share = high_quality_share(x, TARGETS[target])
             text = f"step {step:3d}   {share:5.1%} within 4 std      data space (left), latent space (right)"
@@ -64,17 +71,61 @@ def chain_frames(
     return frames
 
 
-def gaussians(folder: Path, seed: int = 0, **settings) -> Path:
+def plane_chains(
+    folder: Path,
+    target: str,
+    checkpoint: str,
+    name: str,
+    refit_steps: int,
+    *,
+    n_steps: int,
+    n_frames: int,
+    size: int,
+    seed: int,
+    extension: str,
+    **settings,
+) -> Path:
+    """2,000 chains of a stored GAN of the plane, guided by a logit fitted to its frozen generator."""
+    quality, _, run = checkpoint.rpartition("-")
+    if not run.isdigit():
+        raise ValueError(f"checkpoint={checkpoint!r} is unknown; use imperfect-0 to -4 or good-0 to -4")
+    G, _ = load_toy_gan(target, quality, int(run))
+    logit, _ = refit(G, TARGETS[target].sample, n_steps=refit_steps)
+    frames = chain_frames(
+        target, G, logit, n_steps=n_steps, n_frames=n_frames, seed=seed, side=size, **settings
+    )
+    return write_animation(frames, folder / f"{name}.{extension}", milliseconds=90, colours=32)
+
+
+def gaussians(
+    folder: Path,
+    n_steps: int = 120,
+    n_frames: int = 41,
+    size: int = SIDE,
+    seed: int = 0,
+    checkpoint: str = "imperfect-0",
+    extension: str = "gif",
+    **settings,
+) -> Path:
     """2,000 chains move from an imperfect generator's smear onto the 25 Gaussians."""
-    G, _ = load_toy_gan("25-gaussians", "imperfect", seed)
-    logit, _ = refit(G, TARGETS["25-gaussians"].sample, n_steps=1000)
-    frames = chain_frames("25-gaussians", G, logit, seed=seed, **settings)
-    return write_gif(frames, folder / "gaussians_chains.gif", milliseconds=90, colours=32)
+    return plane_chains(
+        folder, "25-gaussians", checkpoint, "gaussians_chains", 1000, n_steps=n_steps, n_frames=n_frames,
+        size=size, seed=seed, extension=extension, **settings,
+    )  # fmt: skip
 
 
-def swiss_roll(folder: Path, seed: int = 3, **settings) -> Path:
+def swiss_roll(
+    folder: Path,
+    n_steps: int = 120,
+    n_frames: int = 41,
+    size: int = SIDE,
+    seed: int = 3,
+    checkpoint: str = "imperfect-3",
+    extension: str = "gif",
+    **settings,
+) -> Path:
     """2,000 chains move from an imperfect generator's smear onto the swiss roll."""
-    G, _ = load_toy_gan("swiss-roll", "imperfect", seed)
-    logit, _ = refit(G, TARGETS["swiss-roll"].sample, n_steps=600)
-    frames = chain_frames("swiss-roll", G, logit, seed=seed, **settings)
-    return write_gif(frames, folder / "swiss_roll.gif", milliseconds=90, colours=32)
+    return plane_chains(
+        folder, "swiss-roll", checkpoint, "swiss_roll", 600, n_steps=n_steps, n_frames=n_frames,
+        size=size, seed=seed, extension=extension, **settings,
+    )  # fmt: skip
