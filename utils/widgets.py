@@ -1,7 +1,7 @@
 """Pictures with sliders: a plain function draws a picture from settings, a thin wrapper adds the sliders.
 
 The plain functions need no front end; a notebook draws its static figure with the same function. A slider
-redraws when it is let go, not while it moves. Introduced in notebook 06.
+redraws when it is let go, not while it moves. Introduced in notebook 06; the one for images in notebook 10.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +11,10 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from utils.plotting import COLOURS, show_density, show_function
-from utils.samplers import Chain, Energy, mala, sample, ula
+from utils.animation import frame_steps
+from utils.energy import LogDensity, latent_energy, standard_normal
+from utils.plotting import COLOURS, image_grid, show_density, show_function
+from utils.samplers import Chain, Energy, State, mala, sample, ula
 
 
 def show_langevin(
@@ -131,3 +133,119 @@ def explore_langevin(
 def _last(qualities: Sequence):
     """Value of the last place, which may be a (label, value) pair."""
     return qualities[-1][1] if isinstance(qualities[-1], tuple) else qualities[-1]
+
+
+def show_chain(
+    axes: Sequence[plt.Axes],
+    G: Callable[[Tensor], Tensor],
+    logit: Callable[[Tensor], Tensor],
+    *,
+    start: int = 0,
+    step_size: float = 0.1,
+    n_steps: int = 10,
+    temperature: float = 1.0,
+    starts: Tensor | None = None,
+    latent_dim: int | None = None,
+    prior: LogDensity = standard_normal,
+    n_tiles: int = 6,
+    seed: int = 0,
+) -> Chain | None:
+    """Run one Langevin chain on E(z) = -log p_0(z) - d(G(z)) and draw its images and its energy.
+
+    Args:
+        axes: two; the first takes the strip of images from start to end, the second the energy.
+        G: z (n, *latent) -> images (n, 3 or 1, h, w) in [-1, 1]; in evaluation mode.
+        logit: d, images -> (n,), in nats; in evaluation mode.
+        start: number of the start: a row of `starts`, or the seed of a draw from N(0, I).
+        step_size, n_steps, temperature: of the chain, by ULA; n_steps is 1 or more.
+        starts: rows (m, *latent) to choose from.
+        latent_dim: of the drawn start; left out, it is `G.latent_dim`.
+        prior: log p_0, z -> (n,).
+        n_tiles: most images of the strip, evenly spaced; the first and the last are the ends.
+        seed: of the noise; the same settings give the same picture.
+
+    Returns:
+        The chain, or None where it diverged, which the picture then says.
+
+    Raises:
+        ValueError: a setting is wrong, a network is in training mode, or `axes` are not two.
+    """
+    if len(axes) != 2:
+        raise ValueError(f"axes holds {len(axes)} axes; give two, for the images and for the energy")
+    strip_axes, trace_axes = axes
+    z0 = _start(G, start, starts, latent_dim)
+    tiles, energies, latents = frame_steps(n_steps, n_tiles), [], []
+
+    def keep(step: int, state: State) -> None:
+        energies.append(state.energy.item())
+        if step in tiles:
+            latents.append(state.z)
+
+    noise = torch.Generator().manual_seed(seed)
+    energy = latent_energy(G, logit, prior)
+    try:
+        chain = sample(energy, z0, ula(step_size, temperature), n_steps, noise, callback=keep)
+    except FloatingPointError:
+        chain = None
+    trace_axes.plot(energies, ".-", color=COLOURS["chain"])
+    trace_axes.set(xlabel="Langevin step", ylabel="energy E(z) in nats", xlim=(0, n_steps))
+    strip_axes.set_axis_off()
+    if chain is None:
+        strip_axes.set_title("diverged: lower the step size", color=COLOURS["wrong"])
+        return None
+    with torch.no_grad():
+        images = G(torch.cat(latents))  # (tiles, c, h, w)
+        d = logit(images)
+    strip_axes.imshow(image_grid(images, columns=len(images)))
+    strip_axes.set_title(f"steps {', '.join(map(str, tiles))}: d from {d[0]:+.1f} to {d[-1]:+.1f} nats")
+    return chain
+
+
+def _start(G: Callable, start: int, starts: Tensor | None, latent_dim: int | None) -> Tensor:
+    """The chosen start, (1, *latent)."""
+    if starts is not None:
+        if not 0 <= start < len(starts):
+            raise ValueError(f"start={start} is no row of starts, which has {len(starts)}")
+        return starts[start : start + 1]
+    latent_dim = latent_dim or getattr(G, "latent_dim", None)
+    if latent_dim is None:
+        raise ValueError("G has no attribute latent_dim: give latent_dim, or starts")
+    z0 = torch.randn(1, latent_dim, generator=torch.Generator().manual_seed(start))
+    device = next(G.parameters(), z0).device if isinstance(G, torch.nn.Module) else "cpu"
+    return z0.to(device)
+
+
+def explore_chain(
+    G: Callable[[Tensor], Tensor],
+    logit: Callable[[Tensor], Tensor],
+    *,
+    step_size: float = 0.1,
+    n_steps: int = 10,
+    most_steps: int = 60,
+    starts: Tensor | None = None,
+    **picture,
+) -> None:
+    """Sliders over `show_chain`: start, step size, temperature and number of steps of one chain of images.
+
+    Args:
+        G, logit: as in `show_chain`.
+        step_size: where its slider starts, between 1e-4 and 10.
+        n_steps, most_steps: where its slider starts and ends.
+        starts: rows (m, *latent) to choose from; left out, the draws of N(0, I) with the seeds 0 to 99.
+        picture: further arguments of `show_chain`: latent_dim, prior, n_tiles, seed.
+    """
+
+    def draw(start: int, step_size: float, temperature: float, n_steps: int) -> None:
+        _, axes = plt.subplots(2, 1, figsize=(7, 3.6), height_ratios=(3, 4))
+        settings = {"start": start, "step_size": step_size, "temperature": temperature, "n_steps": n_steps}
+        show_chain(axes, G, logit, starts=starts, **settings, **picture)
+
+    lazy = {"continuous_update": False}
+    last = 99 if starts is None else len(starts) - 1
+    ipywidgets.interact(
+        draw,
+        start=ipywidgets.IntSlider(value=0, min=0, max=last, **lazy),
+        step_size=ipywidgets.FloatLogSlider(value=step_size, min=-4, max=1, step=0.25, **lazy),
+        temperature=ipywidgets.FloatSlider(value=1.0, min=0.0, max=2.0, step=0.1, **lazy),
+        n_steps=ipywidgets.IntSlider(value=n_steps, min=1, max=most_steps, **lazy),
+    )

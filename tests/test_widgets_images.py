@@ -1,0 +1,135 @@
+"""The explorer of one chain of images: what it draws is the chain, and it answers within half a second."""
+
+import time
+
+import ipywidgets
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from utils.checkpoints import freeze
+from utils.energy import latent_energy
+from utils.models import build_gan
+from utils.models.layers import bake
+from utils.plotting import image_grid
+from utils.samplers import sample, ula
+from utils.widgets import explore_chain, show_chain
+
+
+@pytest.fixture(autouse=True)
+def no_windows():
+    matplotlib.use("agg")
+    yield
+    plt.close("all")
+
+
+class Picture(nn.Module):
+    """z (n, 3) -> flat images (n, 3, 2, 2) of brightness tanh z_1."""
+
+    latent_dim = 3
+
+    def forward(self, z):
+        return torch.tanh(z[:, 0])[:, None, None, None].expand(-1, 3, 2, 2)
+
+
+G = Picture().eval()
+
+
+def logit(x):
+    return x.flatten(1).sum(1)
+
+
+def picture(G=G, logit=logit, **settings):
+    figure, axes = plt.subplots(2, 1)
+    chain = show_chain(axes, G, logit, **{"step_size": 0.2, "n_steps": 10} | settings)
+    return figure, axes, chain
+
+
+def test_the_picture_is_the_chain():
+    _, (strip_axes, trace_axes), chain = picture(start=4, seed=7, n_tiles=3)
+    z0 = torch.randn(1, 3, generator=torch.Generator().manual_seed(4))
+    noise = torch.Generator().manual_seed(7)
+    expected = sample(latent_energy(G, logit), z0, ula(0.2), 10, noise, thin=1)
+    torch.testing.assert_close(chain.z, expected.z)
+    shown = strip_axes.images[0].get_array()
+    np.testing.assert_array_equal(shown, image_grid(G(expected.path[[0, 5, 10], 0]), columns=3))
+    x, y = trace_axes.lines[0].get_data()
+    np.testing.assert_array_equal(x, range(11))
+    energies = latent_energy(G, logit)(expected.path[:, 0])
+    np.testing.assert_allclose(y, energies, rtol=1e-5)
+
+
+def test_same_settings_same_picture_and_each_setting_counts():
+    base = picture()[2].z
+    assert torch.equal(base, picture()[2].z)
+    for change in ({"start": 1}, {"step_size": 0.3}, {"temperature": 0.5}, {"n_steps": 9}, {"seed": 1}):
+        assert not torch.equal(base, picture(**change)[2].z), change
+
+
+def test_given_starts_and_prior():
+    starts = torch.tensor([[0.0, 0, 0], [1.0, 2, 3]])
+    chain = picture(starts=starts, start=1, temperature=0.0, prior=lambda z: 0 * z.sum(1), n_steps=1)[2]
+    slope = 12 * (1 - torch.tensor(1.0).tanh() ** 2)  # of d(G(z)): 12 pixel values of tanh z_1
+    torch.testing.assert_close(chain.z, starts[1:] + torch.tensor([[0.1, 0, 0]]) * slope)
+
+
+def test_divergence_is_said_in_the_picture():
+    _, (strip_axes, _), chain = picture(logit=lambda x: x.flatten(1).sum(1) * float("inf"))
+    assert chain is None and "lower the step size" in strip_axes.get_title()
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="give two"):
+        show_chain([plt.gca()], G, logit)
+    with pytest.raises(ValueError, match="start=2"):
+        picture(starts=torch.zeros(2, 3), start=2)
+    with pytest.raises(ValueError, match="give latent_dim"):
+        picture(G=lambda z: G(z))
+    with pytest.raises(ValueError, match="n_steps=0"):
+        picture(n_steps=0)
+    with pytest.raises(ValueError, match="G is in training mode"):
+        picture(G=Picture())
+
+
+def test_sliders_redraw_with_the_chosen_settings(monkeypatch):
+    seen, made = [], []
+    plain = ipywidgets.interact
+
+    def recording(*arguments, **sliders):
+        made.append(sliders)
+        return plain(*arguments, **sliders)
+
+    def record(axes, G, logit, **settings):
+        seen.append(settings)
+
+    monkeypatch.setattr(ipywidgets, "interact", recording)
+    monkeypatch.setattr("utils.widgets.show_chain", record)
+    explore_chain(G, logit, n_tiles=4)
+    sliders = made[0]
+    first = {"start": 0, "step_size": 0.1, "temperature": 1.0, "n_steps": 10}
+    assert seen == [first | {"starts": None, "n_tiles": 4}]
+    for name, value in (("start", 5), ("step_size", 1.0), ("temperature", 0.0), ("n_steps", 20)):
+        sliders[name].value = value
+        assert seen[-1][name] == value
+    assert all(s.continuous_update is False for s in sliders.values())
+    explore_chain(G, logit, starts=torch.zeros(3, 3))
+    assert made[1]["start"].max == 2
+
+
+@pytest.mark.parametrize(("image_size", "g_width", "d_width"), [(32, 48, 32), (64, 24, 16)])
+def test_ten_steps_answer_quickly(image_size, g_width, d_width):
+    """At the sizes of the committed GANs; the processor's time, which other processes do not lengthen."""
+    torch.manual_seed(0)
+    networks = build_gan("dcgan", latent_dim=128, g_width=g_width, d_width=d_width, image_size=image_size)
+    G, D = (bake(freeze(network)) for network in networks)
+    times = []
+    for start in range(4):
+        began = time.process_time()
+        figure, _, _ = picture(G, D, start=start, n_steps=10)
+        figure.canvas.draw()
+        times.append(time.process_time() - began)
+        plt.close(figure)
+    assert min(times) < 0.5, times
