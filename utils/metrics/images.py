@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -178,8 +178,11 @@ def _kernel_sum(x: Tensor, y: Tensor) -> Tensor:
     return sum(((block @ y.T / x.shape[1] + 1) ** 3).sum() for block in x.split(1024))
 
 
-def _mmd2(x: Tensor, y: Tensor) -> Tensor:
-    """Unbiased estimate of the squared maximum mean discrepancy: a sample is never paired with itself."""
+def squared_mmd(x: Tensor, y: Tensor) -> Tensor:
+    """Unbiased squared maximum mean discrepancy of features (n, d) and (m, d), n and m at least 2.
+
+    The kernel is (x . y / d + 1)^3; no sample is paired with itself, so the value may be negative.
+    """
     within = 0.0
     for z in (x, y):
         n = len(z)
@@ -230,7 +233,7 @@ def kernel_distance(
         _random_subsets(len(b), subset_size, n_subsets, generator),
         strict=True,
     )
-    values = torch.stack([_mmd2(a[i], b[j]) for i, j in pairs])  # (n_subsets,)
+    values = torch.stack([squared_mmd(a[i], b[j]) for i, j in pairs])  # (n_subsets,)
     return values.mean().item(), (values.std() / n_subsets**0.5).item()
 
 
@@ -306,8 +309,14 @@ def save_reference(path: Path, reference: Reference) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); restore it with `git checkout -- {path.name}` in {path.parent}, "
+            "or make it again with `python -m utils.recipes.reference_statistics`"
+        ) from error
 
 
 def load_reference(
@@ -317,7 +326,7 @@ def load_reference(
 
     Raises:
         FileNotFoundError: nobody computed them; the message names the command that does.
-        ValueError: they were made with other weights of the extractor.
+        ValueError: they were made with other weights of the extractor, or are damaged.
     """
     path = reference_path(extractor, split, data, folder)
     command = "make them with `python -m utils.recipes.reference_statistics`"

@@ -87,7 +87,12 @@ JOBS = [
 
 
 def run_chains(
-    G: nn.Module, logit: nn.Module, job: Job, chunk_size: int = 100, precision: str = "bfloat16"
+    G: nn.Module,
+    logit: nn.Module,
+    job: Job,
+    chunk_size: int = 100,
+    precision: str = "bfloat16",
+    progress: bool = True,
 ) -> tuple[dict[int, Tensor], list[dict]]:
     """Images (n, 3, s, s) uint8 at each mark, and the trace of the chains' means there.
 
@@ -115,7 +120,7 @@ def run_chains(
     generator = torch.Generator().manual_seed(job.seed)
     chain = sample(
         energy, start.to(device), kernel, max(job.marks), generator,
-        callback=keep, chunk_size=chunk_size, progress=True,
+        callback=keep, chunk_size=chunk_size, progress=progress,
     )  # fmt: skip
     for row in trace:
         row["acceptance"] = chain.acceptance.mean().item()
