@@ -27,12 +27,19 @@ def sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, write) -> None:
-    """Call `write(temporary)`, then move the result to `path`: a full disk or a kill leaves the old file."""
+    """Call `write(temporary)`, then move the result to `path`: a full disk or a kill leaves the old file.
+
+    Raises OSError, naming `path`, if `write` cannot write.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        number = [error.errno] if getattr(error, "errno", None) else []
+        remedy = "is the disk full, or the folder read-only? Nothing at that place has changed"
+        raise OSError(*number, f"cannot write {path} ({error}): {remedy}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -40,7 +47,8 @@ def write_atomically(path: Path, write) -> None:
 def save_checkpoint(name: str, modules: dict[str, nn.Module], card: dict, folder: Path = CHECKPOINTS) -> Path:
     """Write the state of `modules` and the card; returns the path of the weights.
 
-    Keys are `<module>.<parameter>`. The card gains `sha256`, `bytes` and `parameters` (a count).
+    Keys are `<module>.<parameter>`. The card gains `sha256`, `bytes` and `parameters` (a count). If either
+    cannot be written, both old files stay.
     """
     tensors = {
         f"{prefix}.{key}": value.detach().cpu().contiguous().clone()
@@ -48,25 +56,38 @@ def save_checkpoint(name: str, modules: dict[str, nn.Module], card: dict, folder
         for key, value in module.state_dict().items()
     }
     path = folder / f"{name}.safetensors"
-    write_atomically(path, lambda p: save_file(tensors, p))
-    card = card | {
-        "sha256": sha256(path),
-        "bytes": path.stat().st_size,
-        "parameters": {k: sum(p.numel() for p in m.parameters()) for k, m in modules.items()},
-    }
-    text = json.dumps(card, indent=2) + "\n"
-    write_atomically(path.with_suffix(".json"), lambda p: p.write_text(text))
+
+    def write(temporary: Path) -> None:
+        save_file(tensors, temporary)
+        whole = card | {
+            "sha256": sha256(temporary),
+            "bytes": temporary.stat().st_size,
+            "parameters": {k: sum(p.numel() for p in m.parameters()) for k, m in modules.items()},
+        }
+        text = json.dumps(whole, indent=2) + "\n"
+        write_atomically(path.with_suffix(".json"), lambda p: p.write_text(text, encoding="utf-8"))
+
+    write_atomically(path, write)
     return path
 
 
 def read_card(name: str, folder: Path = CHECKPOINTS) -> dict:
-    """The card of a checkpoint. Raises FileNotFoundError that lists what is there."""
+    """The card of a checkpoint.
+
+    Raises:
+        FileNotFoundError: there is none; the message lists what there is.
+        ValueError: the card is damaged.
+    """
     path = folder / f"{name}.json"
     if not path.exists():
         raise FileNotFoundError(
             f"no checkpoint {name!r} in {folder}; available: {list_checkpoints(folder) or 'none'}"
         )
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        remedy = f"restore it with `git checkout -- {path.name}` in {path.parent}"
+        raise ValueError(f"card {path} is damaged ({error}); {remedy}") from error
 
 
 def list_checkpoints(folder: Path = CHECKPOINTS) -> list[str]:

@@ -98,6 +98,9 @@ def download(url: str, path: Path, sha256: str | None = None) -> Path:
                 remedy = f"call again to go on where it stopped, or save that file as {path}"
                 raise OSError(f"cannot download {url} ({error}); {remedy}") from error
             time.sleep(attempt)
+        except OSError as error:
+            remedy = "free some space there or set COURSE_CACHE to another folder, then call again to go on"
+            raise OSError(f"cannot store {url} as {part} ({error}); {remedy}") from error
     if sha256 is not None and (found := sha256_of(part)) != sha256:
         part.unlink()
         raise OSError(f"{url} has sha256 {found}, expected {sha256}; it was deleted, call again")
@@ -223,8 +226,8 @@ def _write_cache(path: Path, found: ImageSet, key: str) -> None:
     tensors = {"images": found.images} | ({} if found.labels is None else {"labels": found.labels})
     try:
         write_atomically(path, lambda p: save_file(tensors, p, {"source": found.source, "key": key}))
-    except (OSError, SafetensorError) as error:
-        warnings.warn(f"cannot write the cache {path} ({error}); the next load is slow again", stacklevel=2)
+    except OSError as error:
+        warnings.warn(f"no cache: {error}; the next load is slow again", stacklevel=2)
 
 
 def _read_cache(path: Path, key: str | None = None) -> ImageSet | None:

@@ -142,7 +142,12 @@ class _Run:
         state = {name: part.state_dict() for name, part in self._parts().items()}
         state |= {"generator": self.generator.get_state(), "step": self.step, "seconds": self.seconds}
         state |= {"history": self.history, "config": asdict(self.config)}
-        write_atomically(path, lambda p: torch.save(state, p))
+
+        def write(temporary: Path) -> None:
+            with open(temporary, "wb") as file:  # torch's own writer reports a full disk as a RuntimeError
+                torch.save(state, file)
+
+        write_atomically(path, write)
 
     def load(self, path: Path) -> None:
         try:

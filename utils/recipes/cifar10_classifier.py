@@ -101,6 +101,18 @@ def calibrate(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
     return {"temperature": temperature, "calibration_error_at_temperature": round(error, 4)}
 
 
+def read_snapshot() -> dict:
+    """The state after the last finished epoch; exits with a line that says what to do if there is none."""
+    remedy = "leave out --resume to start the training again"
+    if not SNAPSHOT.exists():
+        raise SystemExit(f"there is no snapshot at {SNAPSHOT}; {remedy}")
+    try:
+        return torch.load(SNAPSHOT, weights_only=True)
+    except Exception as error:
+        # torch's own text advises loading without weights_only
+        raise SystemExit(f"{SNAPSHOT} cannot be read ({type(error).__name__}); {remedy}") from error
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--epochs", type=int, default=14)
@@ -122,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
     first_epoch, seconds_before, start = 0, 0.0, time.time()
 
     if args.resume:
-        snapshot = torch.load(SNAPSHOT, weights_only=True)
+        snapshot = read_snapshot()
         if snapshot["settings"] != settings:
             raise SystemExit(f"the snapshot was made with {snapshot['settings']}; resume with the same")
         model.load_state_dict(snapshot["model"])
