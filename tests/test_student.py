@@ -1,0 +1,146 @@
+"""Student versions: made from the notebooks of today, without a solution, and they run up to the stubs."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import nbformat
+import pytest
+
+from utils.config import ROOT
+from utils.recipes.student import EXERCISES, student_files, student_text, student_version
+from utils.recipes.sync_setup_cells import NOTEBOOKS, badge, setup_cell
+
+SOLVED = sorted(NOTEBOOKS.glob("*.ipynb"))
+STUB = re.compile(r"^checks\.check_\w+\(.*\)$")
+REJECTIONS = 3
+
+
+def sources(path: Path, kind: str) -> list[str]:
+    """Sources of a notebook's cells of one kind, `code` or `markdown`."""
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def stubs(path: Path) -> list[str]:
+    """The cells to be filled in: each ends with its check."""
+    return [text for text in sources(path, "code") if STUB.match(text.rstrip().splitlines()[-1])]
+
+
+def test_student_versions_are_current():
+    stored = {path: path.read_text(encoding="utf-8") for path in EXERCISES.glob("*.ipynb")}
+    wanted = student_files()
+    stale = [path.name for path in stored.keys() | wanted.keys() if stored.get(path) != wanted.get(path)]
+    assert not stale, f"python -m utils.recipes.student ({', '.join(sorted(stale))})"
+
+
+@pytest.mark.parametrize("solved", SOLVED, ids=lambda path: path.stem)
+def test_no_solution_leaks(solved: Path):
+    """The solutions are read here line by line, not by the pattern that removes them."""
+    inside, hidden, shown = False, set(), set()
+    for line in "\n".join(sources(solved, "markdown")).splitlines():
+        inside = inside or "<details" in line
+        (hidden if inside else shown).add(line.strip())
+        inside = inside and "</details>" not in line
+    shown.update(line.strip() for text in sources(solved, "code") for line in text.splitlines())
+    student = nbformat.read(EXERCISES / solved.name, as_version=4).cells
+    lines = {line.strip() for cell in student for line in cell.source.splitlines()}
+    assert len(hidden - shown) >= 3, "no folded solutions found"
+    assert not lines & (hidden - shown)
+    assert not [line for line in lines if re.search(r"</?(details|summary)", line)]
+    assert stubs(EXERCISES / solved.name) == stubs(solved) != []
+
+
+@pytest.mark.parametrize("solved", SOLVED, ids=lambda path: path.stem)
+def test_first_cells(solved: Path):
+    student = EXERCISES / solved.name
+    title = sources(student, "markdown")[0]
+    assert f"](../{solved.name})" in title
+    assert badge(f"exercises/{solved.name}") in title
+    assert badge(solved.name) not in title
+    assert sources(student, "code")[0] == setup_cell()
+
+
+@pytest.mark.parametrize("solved", SOLVED, ids=lambda path: path.stem)
+def test_student_version_runs_and_its_stubs_are_gentle(solved: Path, capsys, monkeypatch):
+    """Set-up cell, import cell and every stub; the cells between are those of the solved notebook."""
+    matplotlib.use("agg")
+    student = EXERCISES / solved.name
+    assert sources(student, "code") == sources(solved, "code")
+    monkeypatch.chdir(student.parent)
+    names: dict = {}
+    for text in sources(student, "code")[:2]:  # set-up and imports
+        exec(text, names)
+    assert Path(names["root"]) == ROOT
+    for stub in stubs(student):
+        capsys.readouterr()
+        exec(stub, names)
+        assert "nothing returned yet" in capsys.readouterr().out, stub
+
+
+def test_student_text():
+    fold = "<details open>\n<summary>Solution</summary>\n\n1\n</details>"
+    text = f"### Exercise\n\n{fold}\n\n### Next\n![](../gifs/a.gif)"
+    assert student_text(text) == "### Exercise\n\n### Next\n![](../../gifs/a.gif)"
+
+
+def test_an_open_fold_is_refused():
+    cells = [nbformat.v4.new_markdown_cell("# T\n\n<details><summary>Solution</summary>\n\n42")]
+    with pytest.raises(ValueError, match="not closed"):
+        student_version(nbformat.v4.new_notebook(cells=cells), "01_x.ipynb")
+
+
+# Wraps every check and writes down with how many different messages it has rejected an answer.
+COUNTER = """
+import functools, json, pkgutil, importlib, collections
+from utils import checks
+messages = collections.defaultdict(set)
+accepted = set()
+
+def counting(name, check):
+    @functools.wraps(check)
+    def counted(*arguments, **options):
+        try:
+            result = check(*arguments, **options)
+        except AssertionError as error:
+            messages[name].add(str(error))
+            raise
+        accepted.add(name)
+        return result
+    return counted
+
+def pytest_configure(config):
+    for info in pkgutil.iter_modules(checks.__path__, "utils.checks."):
+        module = importlib.import_module(info.name)
+        for name in [name for name in vars(module) if name.startswith("check_")]:
+            counted = counting(name, getattr(module, name))
+            setattr(module, name, counted)
+            setattr(checks, name, counted)
+
+def pytest_sessionfinish(session):
+    with open("rejections.json", "w") as file:
+        json.dump({name: len(messages[name]) for name in accepted}, file)
+"""
+
+
+@pytest.mark.slow
+def test_every_check_accepts_and_rejects(tmp_path: Path):
+    """Run all tests of checks and count: each check of a notebook accepts, and rejects in three ways."""
+    (tmp_path / "count_rejections.py").write_text(COUNTER)
+    files = [str(path) for path in sorted((ROOT / "tests").glob("test_checks_*.py"))]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "count_rejections", "-p", "no:cacheprovider"]
+    places = os.pathsep.join([str(tmp_path), str(ROOT)])
+    environment = os.environ | {"PYTHONPATH": places}
+    options = ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
+    result = subprocess.run(
+        [*command, *options, *files], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout
+    counts = json.loads((tmp_path / "rejections.json").read_text())
+    calls = [ast.parse(stub).body[-1].value.func.attr for path in SOLVED for stub in stubs(path)]
+    few = {name: counts.get(name, 0) for name in calls if counts.get(name, 0) < REJECTIONS}
+    assert not few, f"checks with fewer than {REJECTIONS} tested rejections: {few}"
