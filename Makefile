@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN = $(PYTHON) run.py
 ENV = $(RUN) python
 
-.PHONY: setup cifar10 test lint format lock sync store bench gifs train
+.PHONY: setup cifar10 test shuffle lint format lock sync store bench gifs train
 
 setup:
 	$(RUN) setup
@@ -11,6 +11,8 @@ cifar10:  # execute the main notebook into build/
 	$(RUN) cifar10
 test:
 	$(RUN) test
+shuffle:  # run the notebooks as tests in a random order; add ARGS="--seed 2"
+	$(ENV) -m utils.recipes.shuffle_notebooks $(ARGS)
 lint:
 	$(ENV) -m ruff check .
 	$(ENV) -m ruff format --check .

@@ -2,11 +2,15 @@
 
 import base64
 import io
+import json
+import os
 import random
+import re
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import nbformat
 import numpy as np
@@ -15,8 +19,8 @@ import torch
 from PIL import Image
 
 import run
-from utils import config, setup
-from utils.recipes import execute, sync_setup_cells
+from utils import config, images, setup
+from utils.recipes import execute, shuffle_notebooks, sync_setup_cells
 from utils.recipes.sync_setup_cells import badge, repository, setup_cell
 
 
@@ -89,13 +93,18 @@ def test_missing_package_is_named_or_installed_in_colab(monkeypatch):
     monkeypatch.setattr(setup, "is_installed", lambda name: name not in ("torcheval", "jupyter"))
     with pytest.raises(ModuleNotFoundError, match="torcheval"):
         setup.begin()
-    commands = []
+    asked, kept = [], []
+
+    def pip(command, check):
+        at = command.index("--constraint")
+        asked.extend(command[at + 2 :])
+        kept.extend(Path(command[at + 1]).read_text().split())
+
     monkeypatch.setitem(sys.modules, "google.colab", object())
-    monkeypatch.setattr(setup.subprocess, "run", lambda command, check: commands.append(command))
+    monkeypatch.setattr(setup.subprocess, "run", pip)
     setup.begin()
-    assert [part for part in commands[0] if part.startswith("torcheval")]
-    assert f"torch=={version('torch')}" in commands[0]  # pinned, so never reinstalled
-    assert not [part for part in commands[0] if part.startswith("jupyter")]
+    assert [line.startswith("torcheval") for line in asked] == [True]
+    assert f"torch=={version('torch')}" in kept  # never reinstalled
 
 
 FIND = setup_cell().split("from utils.setup import")[0]  # the set-up cell without its slow imports
@@ -107,9 +116,18 @@ def run_setup_cell(folder: Path, cell: str, first: str = "") -> subprocess.Compl
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("folder", ["notebooks", ".", "utils/models"])
+@pytest.mark.parametrize("folder", ["notebooks", "notebooks/exercises", ".", "utils/models"])
 def test_setup_cell_finds_this_repository(folder: str):
     result = run_setup_cell(config.ROOT / folder, FIND)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == str(config.ROOT / "utils" / "__init__.py")
+
+
+def test_setup_cell_finds_this_repository_from_any_folder_inside():
+    (config.ROOT / "build").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=config.ROOT / "build") as folder:
+        (deep := Path(folder) / "not the course" / "at all").mkdir(parents=True)
+        result = run_setup_cell(deep, FIND)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == str(config.ROOT / "utils" / "__init__.py")
 
@@ -142,6 +160,66 @@ def test_setup_cell_fetches_the_repository_where_there_is_none(tmp_path):
         result = run_setup_cell(empty, cell)
         assert "begun 0" in result.stdout, result.stderr
         assert str(empty / "course" / "utils") in result.stdout
+
+
+COLAB = """
+import importlib.metadata, json, shutil, subprocess, sys, types
+from pathlib import Path
+
+sys.modules["google.colab"] = types.ModuleType("google.colab")
+calls, version = [], importlib.metadata.version
+
+def run(command, check):
+    if "git" in command[0]:
+        calls.append(command)
+        target = Path(command[-1])
+        shutil.copytree({root!r} + "/utils", target / "utils", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy({root!r} + "/pyproject.toml", target)
+    else:
+        constraints = Path(command[command.index("--constraint") + 1])
+        calls.append([*command[1:], *constraints.read_text().split()])
+
+def without_two(name):
+    if name in ("torcheval", "imageio"):
+        raise importlib.metadata.PackageNotFoundError(name)
+    return version(name)
+
+subprocess.run = run
+importlib.metadata.version = without_two
+exec(compile(Path("cell.py").read_text(), "cell", "exec"))
+calls.append("again")
+importlib.metadata.version = version
+exec(compile(Path("cell.py").read_text(), "cell", "exec"))
+calls.append(str(Path(utils.__file__).parent))
+print(json.dumps(calls))
+"""
+
+
+def test_in_colab_only_what_is_missing_is_installed_and_torch_never(tmp_path):
+    """An empty Colab with an older torch: the repository is cloned once, pip asked for two packages once."""
+    metadata, content = tmp_path / "site", tmp_path / "content"
+    for name, number in {"torch": "2.6.0+cu124", "torchvision": "0.21.0+cu124"}.items():
+        folder = metadata / f"{name}-{number}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
+    content.mkdir()
+    (content / "cell.py").write_text(setup_cell())
+    result = subprocess.run(
+        [sys.executable, "-c", COLAB.format(root=str(config.ROOT))],
+        cwd=content, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(metadata)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    *lines, calls = result.stdout.splitlines()
+    git, pip, again, package = json.loads(calls)
+    place = content / repository().rsplit("/", 1)[-1]
+    assert git == ["git", "clone", "--quiet", "--depth", "1", repository(), str(place)]
+    declared = setup.read_project()["dependencies"]
+    wanted = [line for line in declared if line.split(">")[0] in ("imageio", "torcheval")]
+    assert pip[:5] == ["-m", "pip", "install", "--quiet", "--constraint"]
+    assert pip[6:8] == wanted and len(wanted) == 2  # pip[5] is the file of constraints
+    assert pip[8:] == ["torch==2.6.0+cu124", "torchvision==0.21.0+cu124", f"numpy=={version('numpy')}"]
+    assert again == "again" and package == str(place / "utils")  # the second time neither git nor pip
+    assert [line.startswith("Python") and "seed: 0" in line for line in lines] == [True, True]
 
 
 def test_sync_writes_cell_and_badge(tmp_path):
@@ -224,3 +302,85 @@ def test_large_figures_are_stored_with_a_palette_and_small_ones_as_they_are():
         np.asarray(Image.open(io.BytesIO(base64.b64decode(s))).convert("RGB"), int) for s in (large, shrunk)
     ]
     assert abs(pictures[0] - pictures[1]).mean() < 4
+
+
+@pytest.mark.parametrize(
+    "cuda, mps, kind", [(True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_the_device_is_cuda_or_mps_or_the_cpu(cuda, mps, kind, monkeypatch):
+    monkeypatch.delenv("COURSE_DEVICE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert config.pick_device() == torch.device(kind)
+    monkeypatch.setenv("COURSE_DEVICE", "meta")
+    assert config.pick_device() == torch.device("meta")
+
+
+def tracked() -> list[str]:
+    """Files of the repository, as git lists them, with `/`."""
+    command = ["git", "-c", "core.quotepath=off", "ls-files"]
+    result = subprocess.run(command, cwd=config.ROOT, capture_output=True, text=True, encoding="utf-8")
+    return result.stdout.splitlines()
+
+
+def test_one_function_alone_chooses_the_device():
+    chooses = re.compile(r"(?:cuda|mps)\.is_available\(")
+    sources = [
+        file for file in tracked() if file.endswith((".py", ".ipynb")) and not file.startswith("tests/")
+    ]
+    assert sources
+    texts = {file: (config.ROOT / file).read_text(encoding="utf-8") for file in sources}
+    assert [file for file, text in texts.items() if chooses.search(text)] == ["utils/config.py"]
+
+
+def windows_faults(files: list[str]) -> list[str]:
+    """Names that Windows cannot hold: reserved words and characters, long paths, equal but for capitals."""
+    faults = [
+        f"{file}: a character" for file in files if re.search(r'[<>:"|?*\\\x00-\x1f]|[ .](?:/|$)', file)
+    ]
+    reserved = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.I)
+    parts = {file: PureWindowsPath(file).parts for file in files}
+    faults += [f"{file}: a reserved name" for file in files if any(map(reserved.fullmatch, parts[file]))]
+    faults += [f"{file}: too long" for file in files if len(file) > 150]
+    lower = [file.lower() for file in files]
+    return faults + [f"{file}: only capitals differ" for file in files if lower.count(file.lower()) > 1]
+
+
+def test_names_of_files_are_good_for_windows():
+    assert windows_faults(tracked()) == []
+    bad = ["a/b:c.py", "aux.py", "nul", "x/A.py", "x/a.py", "y" * 151, "end. /x"]
+    assert len(windows_faults(bad)) == len(bad)
+    assert windows_faults(["console.py", ".gitignore", "a.b/c"]) == []
+
+
+def test_paths_are_joined_by_pathlib():
+    by_hand = re.compile(r"""str\([^()]*\) *\+ *f?["']/|["'][/\\\\]["']\.join|os\.path\.join|os\.sep""")
+    assert by_hand.search('open(str(folder) + "/x")') and by_hand.search('"/".join(parts)')
+    files = [file for file in tracked() if file.endswith(".py") and not file.startswith("tests/")]
+    texts = {file: (config.ROOT / file).read_text(encoding="utf-8") for file in files}
+    assert [file for file, text in texts.items() if by_hand.search(text)] == []
+
+
+def test_paths_of_windows_are_understood():
+    path = PureWindowsPath(r"C:\Users\me\train\cat\0.PNG")
+    assert images._is_image(path) and path.match("train/*/*") and path.parent.name == "cat"
+    assert not images._is_image(PureWindowsPath(r"C:\train.png\._0.png"))
+
+
+def test_notebooks_run_in_a_shuffled_order(monkeypatch):
+    commands = []
+    monkeypatch.setattr(
+        shuffle_notebooks.subprocess, "call", lambda command, **_: commands.append(command) or 0
+    )
+    for seed in "1", "1", "2":
+        with pytest.raises(SystemExit) as status:
+            shuffle_notebooks.main(["--seed", seed, "-x"])
+        assert status.value.code == 0
+    assert commands[0] == commands[1] != commands[2]
+    orders = [[part for part in command if part.endswith(".ipynb")] for command in commands]
+    every = sorted(
+        str(path.relative_to(config.ROOT)) for path in (config.ROOT / "notebooks").rglob("*.ipynb")
+    )
+    every = [file for file in every if ".ipynb_checkpoints" not in file]
+    assert sorted(orders[0]) == sorted(orders[2]) == every and orders[0] != every
+    assert "--nbval-lax" in commands[0] and "-x" in commands[0]

@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -34,8 +35,13 @@ def missing_requirements() -> list[str]:
 
 def install_in_colab(requirements: list[str]) -> None:
     """Install `requirements` beside Colab's own packages; its torch, torchvision and numpy stay."""
-    kept = [f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "torchvision", "numpy")]
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *requirements, *kept], check=True)
+    own = filter(is_installed, ("torch", "torchvision", "numpy"))
+    kept = "".join(f"{name}=={importlib.metadata.version(name)}\n" for name in own)
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"  # what pip must keep if it touches it at all
+        constraints.write_text(kept, encoding="utf-8")
+        options = ["--quiet", "--constraint", str(constraints)]
+        subprocess.run([sys.executable, "-m", "pip", "install", *options, *requirements], check=True)
 
 
 def begin(seed: int = 0):
