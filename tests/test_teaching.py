@@ -1,0 +1,49 @@
+"""TEACHING.md: the table of exercises is that of the notebooks, and every section it names exists."""
+
+import re
+
+import nbformat
+import pytest
+
+from utils.recipes.sync_setup_cells import NOTEBOOKS
+from utils.recipes.teaching import PAGE, all_exercises, exercises_of, with_table
+
+
+def test_table_of_exercises_is_current():
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_table(page) == page, "python -m utils.recipes.teaching"
+
+
+def test_exercises_are_numbered_and_take_sensible_time():
+    exercises = all_exercises()
+    for notebook in sorted({e.notebook for e in exercises}):
+        here = [e for e in exercises if e.notebook == notebook]
+        assert [e.number for e in here] == list(range(1, len(here) + 1)), notebook
+        assert len(here) >= 3, notebook
+    assert all(5 <= e.minutes <= 90 for e in exercises)
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "### Exercise 1: a name",
+        "### Exercise 1: a name (easy)",
+        "### Exercise 1: a name (trivial, 5 minutes)",
+        "### Exercise: a name (easy, 5 minutes)",
+    ],
+)
+def test_incomplete_headings_are_refused(heading: str):
+    with pytest.raises(ValueError, match="not of the form"):
+        exercises_of(heading, "01_x.ipynb")
+
+
+def test_sections_named_exist():
+    named = re.findall(r"\b(\d\d), section (\d+)", PAGE.read_text(encoding="utf-8"))
+    assert len(named) > 40
+    missing = []
+    for number, section in sorted(set(named)):
+        (path,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+        text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+        if not re.search(rf"^## {section}\. ", text, re.M):
+            missing.append((number, section))
+    assert not missing
