@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN = $(PYTHON) run.py
 ENV = $(RUN) python
 
-.PHONY: setup cifar10 test shuffle lint format lock sync store bench gifs train
+.PHONY: setup cifar10 test shuffle lint format lock sync store student slides book bench gifs train
 
 setup:
 	$(RUN) setup
@@ -26,6 +26,14 @@ sync:  # set-up cell and badge into every notebook
 	$(ENV) -m utils.recipes.sync_setup_cells
 store:  # execute every notebook and store its outputs
 	$(ENV) -m utils.recipes.execute --in-place notebooks/*.ipynb
+student:  # notebooks/exercises from the notebooks; TEACHING.md's table of exercises
+	$(ENV) -m utils.recipes.student
+	$(ENV) -m utils.recipes.teaching
+slides:  # one HTML deck a notebook, into build/slides
+	$(ENV) -m utils.recipes.slides
+book:  # the notebooks as a site, into build/book
+	$(ENV) -m pip install --quiet -e ".[book]"
+	$(ENV) -m utils.recipes.book
 bench:
 	$(ENV) -m benchmarks.bench_sampler
 gifs:
