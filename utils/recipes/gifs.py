@@ -18,7 +18,7 @@ from utils.models.layers import bake
 from utils.recipes import scenes_ebgan, scenes_logit, scenes_plane
 from utils.recipes.image_logits import load_gan, load_logit
 
-STEP_SIZES = (0.01, 0.1, 1.0)  # gentle, good, extreme
+STEP_SIZES = {"cifar10": (0.01, 0.1, 1.0), "celeba": (0.001, 0.03, 0.3)}  # gentle, good, extreme
 
 
 def load_image_gan(checkpoint: str, logit: str = "continued-r1") -> tuple[nn.Module, nn.Module]:
@@ -40,6 +40,7 @@ def image_chains(
     checkpoint: str,
     name: str,
     *,
+    step_sizes: tuple[float, ...],
     logit: str,
     n_chains: int,
     n_steps: int,
@@ -51,7 +52,7 @@ def image_chains(
     """The same starts under a gentle, a good and an extreme step size, side by side, from any image GAN."""
     G, d = load_image_gan(checkpoint, logit)
     return animate_chains(
-        G, d, folder / f"{name}.{extension}", step_size=STEP_SIZES, n_steps=n_steps, n_frames=n_frames,
+        G, d, folder / f"{name}.{extension}", step_size=step_sizes, n_steps=n_steps, n_frames=n_frames,
         n_chains=n_chains, size=size, seed=seed,
     )  # fmt: skip
 
@@ -68,8 +69,8 @@ def cifar10(
 ) -> Path:
     """Sixteen chains on CIFAR-10 under a gentle, a good and an extreme step size, side by side."""
     return image_chains(
-        folder, checkpoint, "cifar10_chains", logit=logit, n_chains=16, n_steps=n_steps, n_frames=n_frames,
-        size=size, seed=seed, extension=extension,
+        folder, checkpoint, "cifar10_chains", step_sizes=STEP_SIZES["cifar10"], logit=logit, n_chains=16,
+        n_steps=n_steps, n_frames=n_frames, size=size, seed=seed, extension=extension,
     )  # fmt: skip
 
 
@@ -85,8 +86,8 @@ def celeba(
 ) -> Path:
     """Twelve chains on faces under a gentle, a good and an extreme step size, side by side."""
     return image_chains(
-        folder, checkpoint, "celeba_chains", logit=logit, n_chains=12, n_steps=n_steps, n_frames=n_frames,
-        size=size, seed=seed, extension=extension,
+        folder, checkpoint, "celeba_chains", step_sizes=STEP_SIZES["celeba"], logit=logit, n_chains=12,
+        n_steps=n_steps, n_frames=n_frames, size=size, seed=seed, extension=extension,
     )  # fmt: skip
 
 
