@@ -54,6 +54,27 @@ class FeatureHead(nn.Module):
         return self.from_features(self.body.features(x))
 
 
+class CoarseLogit(nn.Module):
+    """d(T(x)) with T the mean over blocks of pixels: a log ratio of the laws of T(x), not of x.
+
+    If d is the log ratio of T(x) for real and generated x, then p_g(x) e^{d(T(x))} has the right law of T(x),
+    whatever the supports of the fine details do: reweighting by a function of T(x) alone changes the law of
+    T(x) by exactly that factor. Derived in notebook 11.
+
+    Args:
+        body: d, (n, c, size, size) -> (n,).
+        factor: side of a block in pixels.
+        size: what the coarse image is enlarged to, by repeating pixels.
+    """
+
+    def __init__(self, body: nn.Module, factor: int, size: int = 32):
+        super().__init__()
+        self.body, self.factor, self.size = body, factor, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(F.interpolate(F.avg_pool2d(x, self.factor), size=self.size))
+
+
 def platt(real_logits: Tensor, fake_logits: Tensor, n_iterations: int = 50) -> tuple[float, float]:
     """Slope and intercept that minimise the logistic loss of `slope * d + intercept`, by Newton's method.
 

@@ -1,11 +1,13 @@
-"""Make d of the faces' GAN a log density ratio, in four ways: `python -m utils.recipes.celeba64_logits`."""
+"""Make d of the faces' GAN a log density ratio, in five ways: `python -m utils.recipes.celeba64_logits`."""
 
 from utils.recipes.celeba64_gan import load_split
 from utils.recipes.image_logits import run
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run("celeba64_logits", __doc__, "aligned CelebA at 64x64", load_split, n_steps=300, arguments=arguments)
+    data = "aligned CelebA at 64x64"
+    settings = {"n_steps": 150, "r1_weight": 1.0, "coarse": True}
+    run("celeba64_logits", __doc__, data, load_split, **settings, arguments=arguments)
 
 
 if __name__ == "__main__":

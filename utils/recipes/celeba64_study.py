@@ -20,8 +20,8 @@ from utils.recipes.image_logits import load_gan, load_logit
 
 STUDY = DATA / "studies" / "celeba64"
 EXTRACTOR, DATA_SET, SPLIT = "efficientnet-lite0", "celeba64", "test"
-CHOSEN_LOGIT = "continued-r1"  # by the part `logit`
-STEP_SIZES = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-5, 1e-7)  # of the grid; the smallest two up to 20 steps
+CHOSEN_LOGIT = "coarse"  # by the part `logit`
+STEP_SIZES = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-5, 1e-7)  # the smallest two up to 20 steps
 SMALL_BATCH, N_RESAMPLES = 32, 200
 
 
@@ -38,14 +38,15 @@ def job(part: str, step_size: float, marks: tuple[int, ...], n: int, **settings)
     return FaceJob(part=part, step_size=step_size, marks=marks, n=n, **defaults | settings)
 
 
-MARKS = (0, 10, 20, 50, 100)
 JOBS = [
-    *[job("logit", 0.1, (0, 10, 40), 1000, logit=kind) for kind in ("continued-r1", "continued", "raw")],
-    *[job("grid", step_size, MARKS, 2000) for step_size in (0.1, 0.03, 0.3, 0.01, 1e-3)],
-    *[job("grid", step_size, MARKS[:3], 2000) for step_size in (1e-5, 1e-7)],
-    *[job("long", step_size, (0, 200, 500), 500) for step_size in (0.03, 0.1, 0.01)],
-    *[job("sampler", 0.03, (0, 20, 50), 1000, temperature=t) for t in (1.0, 0.25, 2.0)],
-    job("sampler", 0.03, (0, 20, 50), 1000, sampler="mala"),
+    *[job("logit", 0.1, (0, 10, 40), 1000, logit=kind) for kind in ("coarse", "raw")],
+    *[job("grid", step_size, (0, 10, 20, 50), 2000) for step_size in (0.1, 0.03, 0.01)],
+    *[job("grid", step_size, (0, 10, 20), 2000) for step_size in (1e-5, 1e-7)],
+    *[job("grid", step_size, (0, 10, 20, 50), 2000) for step_size in (0.3, 1e-3)],
+    job("long", 0.1, (0, 100, 200, 500), 500),
+    job("sampler", 0.1, (0, 20, 40), 500, sampler="mala"),
+    *[job("sampler", 0.1, (0, 20, 40), 500, temperature=t) for t in (0.25, 1.0, 2.0)],
+    job("long", 0.03, (0, 100, 200, 500), 500),
 ]
 
 

@@ -7,7 +7,7 @@ __all__ = ["NAMES", "describe", "draw_samples", "load_gan", "load_logit", "main"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    run("cifar10_logits", __doc__, "CIFAR-10", load_cifar10, n_steps=600, arguments=arguments)
+    run("cifar10_logits", __doc__, "CIFAR-10", load_cifar10, n_steps=600, r1_weight=0.02, arguments=arguments)
 
 
 if __name__ == "__main__":

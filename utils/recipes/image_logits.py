@@ -1,8 +1,9 @@
 """Make d of an image GAN a log density ratio, in four ways; `cifar10_logits` and `celeba64_logits` use it.
 
-Raw logit; a small head on D's frozen features; D trained on with G frozen, plainly and with R1. Each is
-then Platt-scaled. Fitting uses training images and fresh samples; early stopping and Platt scaling use
-one half of the test split ("validation"), and every reported figure the other half ("evaluation").
+Raw logit; a small head on D's frozen features; D trained on with G frozen, plainly and with R1; and, where
+real and generated images can be told apart perfectly, a new d of coarser images. Each is then
+Platt-scaled. Fitting uses training images and fresh samples; early stopping and Platt scaling use one half
+of the test split ("validation"), and every reported figure the other half ("evaluation").
 """
 
 import argparse
@@ -18,6 +19,7 @@ from utils.checkpoints import freeze, load_checkpoint, save_checkpoint
 from utils.config import pick_device
 from utils.density_ratio import (
     Affine,
+    CoarseLogit,
     FeatureHead,
     accuracy,
     calibration_error,
@@ -30,11 +32,14 @@ from utils.density_ratio import (
 )
 from utils.images import ImageSet, to_unit
 from utils.models import build_gan
+from utils.models.dcgan import DCGANDiscriminator
 from utils.models.layers import bake
 from utils.training import draw_from
 
 NAMES = ("raw", "head", "continued", "continued-r1")
 HIDDEN = 256
+COARSE_FACTOR, COARSE_WIDTH = 4, 16  # blocks of 4 x 4 pixels; base channels of a discriminator at 32 px
+COARSE_STEPS = 100  # stopped on purpose while the classes still overlap
 LoadSplit = Callable[[str], ImageSet]  # takes "train" or "test"
 
 
@@ -63,7 +68,8 @@ def load_logit(
 ) -> nn.Module:
     """One of the fitted logits as a frozen, baked module x -> (n,); `D` gives what they were built from.
 
-    `kind` is one of "raw", "head", "continued", "continued-r1"; `calibrated=False` leaves out Platt's line.
+    `kind` is one of the card's: "raw", "head", "continued", "continued-r1", "coarse"; `calibrated=False`
+    leaves out Platt's line.
     """
     states, card = load_checkpoint(name)
     if kind not in card["logits"]:
@@ -72,12 +78,21 @@ def load_logit(
     if kind == "head":
         logit = FeatureHead(logit, HIDDEN)
         logit.net.load_state_dict(states["head"])
+    elif kind == "coarse":
+        logit = new_coarse_logit()
+        logit.body.load_state_dict(states["coarse"])
     elif kind != "raw":
         logit.load_state_dict(states[kind])
     entry = card["logits"][kind]
     if calibrated:
         logit = Affine(logit, entry["slope"], entry["intercept"])
     return freeze(bake(logit), next(D.parameters()).device)
+
+
+def new_coarse_logit(seed: int = 0) -> CoarseLogit:
+    """An untrained d of images averaged over blocks."""
+    torch.manual_seed(seed)
+    return CoarseLogit(DCGANDiscriminator(COARSE_WIDTH, image_size=32), COARSE_FACTOR)
 
 
 @torch.no_grad()
@@ -114,7 +129,14 @@ def describe(logit: nn.Module, data: HeldOut) -> dict[str, float]:
 
 
 def run(
-    module: str, title: str, data_set: str, load: LoadSplit, n_steps: int, arguments: list[str] | None = None
+    module: str,
+    title: str,
+    data_set: str,
+    load: LoadSplit,
+    n_steps: int,
+    r1_weight: float,
+    coarse: bool = False,
+    arguments: list[str] | None = None,
 ) -> None:
     """The command line of a recipe for logits: fit, scale, describe, and write the checkpoint and its card.
 
@@ -124,6 +146,8 @@ def run(
         data_set: its name, for the card.
         load: gives the splits "train" and "test".
         n_steps: most steps of a fit, unless `--steps` says otherwise.
+        r1_weight: of 'continued-r1', unless `--r1` says otherwise.
+        coarse: whether a d of coarser images is fitted too.
         arguments: instead of the command line's.
     """
     prefix = module.split("_")[0]
@@ -132,7 +156,7 @@ def run(
     parser.add_argument("--name", default=f"{prefix}-logits")
     parser.add_argument("--steps", type=int, default=n_steps, help="most steps of a fit")
     parser.add_argument("--n", type=int, default=5000, help="images of each half and class, at most 5000")
-    parser.add_argument("--r1", type=float, default=0.02, help="weight of R1 for 'continued-r1'")
+    parser.add_argument("--r1", type=float, default=r1_weight, help="weight of R1 for 'continued-r1'")
     parser.add_argument("--threads", type=int)
     args = parser.parse_args(arguments)
     if args.threads:
@@ -148,11 +172,11 @@ def run(
     def draw_fake(n: int, generator: torch.Generator) -> Tensor:
         return G(torch.randn(n, G.latent_dim, generator=generator).to(device))
 
-    def fit(logit: nn.Module, **settings) -> dict:
+    def fit(logit: nn.Module, n_steps: int = args.steps, **settings) -> dict:
         started = time.perf_counter()
         history = fit_logit(
             logit, draw_from(train, device), draw_fake, lambda: logistic_loss(*quick.logits(logit)),
-            n_steps=args.steps, precision="bfloat16", **settings,
+            n_steps=n_steps, precision="bfloat16", **settings,
         )  # fmt: skip
         return {"fit": settings, "history": history, "seconds": round(time.perf_counter() - started)}
 
@@ -165,10 +189,18 @@ def run(
         "continued": fit(logits["continued"], lr=1e-4),
         "continued-r1": fit(logits["continued-r1"], lr=1e-4, r1_weight=args.r1),
     }
-    entries = {}
+    if coarse:
+        logits["coarse"] = new_coarse_logit().to(device)
+        fits["coarse"] = fit(logits["coarse"], n_steps=COARSE_STEPS, lr=5e-4, decay=True)
+    entries, left_out = {}, {}
     for kind, logit in logits.items():
         freeze(logit)
-        slope, intercept = platt(*validation.logits(logit))
+        try:
+            slope, intercept = platt(*validation.logits(logit))
+        except FloatingPointError as error:  # a perfect classifier has no scale: its ratio is infinite
+            left_out[kind] = {"reason": str(error), **fits[kind]}
+            print(f"{kind:14s} left out: {error}")
+            continue
         entries[kind] = {
             "slope": slope,
             "intercept": intercept,
@@ -183,8 +215,10 @@ def run(
         "data": f"fit: {data_set}, training split; validation and evaluation: n = {len(validation.real)} "
         "images of disjoint halves of the test split, and as many fresh samples each",
         "logits": entries,
-        "command": f"python -m utils.recipes.{module} --steps {args.steps}",
+        "left_out": left_out,
+        "command": f"python -m utils.recipes.{module} --steps {args.steps} --r1 {args.r1}",
     }
     # half precision: the files stay small, and the rounding is far below the error of any fit
-    modules = {kind: logits[kind].half() for kind in ("continued", "continued-r1")}
-    save_checkpoint(args.name, {"head": logits["head"].net.half()} | modules, card)
+    fitted = {"head": logits["head"].net, "coarse": logits["coarse"].body if coarse else None}
+    modules = {kind: fitted.get(kind, logits[kind]).half() for kind in entries if kind != "raw"}
+    save_checkpoint(args.name, modules, card)
