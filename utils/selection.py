@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.energy import LogDensity, check_evaluation_mode, latent_energy, standard_normal
-from utils.samplers import energy_and_gradient, mala, sample, ula
+from utils.samplers import State, energy_and_gradient, hmc, mala, sample, ula
 
 DrawPrior = Callable[[int, torch.Generator], Tensor]  # (n, generator) -> z (n, *latent)
 
@@ -397,6 +397,94 @@ def iterated_resampling(
         state, moved = _resample(state, proposals, n_particles - 1)
         moves += moved.float().mean().item()
     return networks.samples(state.x, state.z, acceptance=moves / n_steps)
+
+
+def ex2mcmc(
+    G: Callable[[Tensor], Tensor],
+    logit: Callable[[Tensor], Tensor],
+    n: int,
+    generator: torch.Generator,
+    *,
+    n_steps: int = 20,
+    n_particles: int = 5,
+    n_moves: int = 2,
+    step_size: float = 0.01,
+    prior: LogDensity = standard_normal,
+    draw_prior: DrawPrior | None = None,
+    chunk_size: int = 1000,
+) -> Samples:
+    """The last states of n chains of Ex2MCMC (Samsonov et al., 2022, arXiv 2111.02702): jump, then explore.
+
+    A step of `iterated_resampling`, then n_moves of MALA from where it ended. Both leave p_t invariant,
+    so this is exact as n_steps grows. MALA needs the gradient at the state it starts from: it is computed
+    anew after the jump. Notebook 12 shows the bias of leaving that out.
+
+    Args:
+        n_steps: transitions. Each costs n_particles - 1 forward passes and 1 + n_moves gradients a chain.
+        n_particles: size of a pool of the jump, the state included; at least 2.
+        n_moves: moves of MALA after a jump.
+        step_size: eps of these moves.
+        prior: log p_0, z -> (m,); it must belong to `draw_prior`.
+        others: see `generator_only`.
+
+    Returns:
+        Samples; info has `jumps`, the mean share of jumps that changed the state, and `acceptance`, of the
+        moves of MALA.
+    """
+    networks = Networks(G, logit, n, generator, draw_prior, chunk_size)
+    check_at_least(1, n_steps=n_steps, n_moves=n_moves)
+    check_at_least(2, n_particles=n_particles)
+    energy, kernel = latent_energy(G, logit, prior), mala(step_size)
+
+    def evaluate(z: Tensor) -> tuple[Tensor, Tensor]:
+        return networks.gradient(energy, z)
+
+    z = networks.draw(n)
+    _, d = networks.evaluate(z)
+    jumps = accepted = 0.0
+    for _ in range(n_steps):
+        # only z and d are followed: a move of MALA changes x too
+        pool = (p._replace(x=p.d) for p in networks.proposals(n_particles - 1))
+        jumped, moved = _resample(Proposal(z, d, d, d), pool, n_particles - 1)
+        state = State(jumped.z, *evaluate(jumped.z), moved)
+        jumps += moved.float().mean().item() / n_steps
+        for _ in range(n_moves):
+            state = kernel(state, evaluate, generator)
+            accepted += state.accepted.float().mean().item() / (n_steps * n_moves)
+        z, d = state.z, -prior(state.z) - state.energy
+    return networks.samples(networks.generate(z), z, jumps=jumps, acceptance=accepted)
+
+
+def hamiltonian(
+    G: Callable[[Tensor], Tensor],
+    logit: Callable[[Tensor], Tensor],
+    n: int,
+    generator: torch.Generator,
+    *,
+    step_size: float = 0.1,
+    n_leapfrog: int = 5,
+    n_steps: int = 40,
+    prior: LogDensity = standard_normal,
+    draw_prior: DrawPrior | None = None,
+    chunk_size: int = 1000,
+) -> Samples:
+    """Last states of n Hamiltonian chains (`samplers.hmc`) on -log p_0(z) - d(G(z)); exact as n_steps grows.
+
+    Args:
+        step_size: h of the leapfrog.
+        n_leapfrog: its steps in a transition, one gradient each.
+        n_steps: transitions.
+        prior: log p_0, z -> (m,); it must belong to `draw_prior`.
+        others: see `generator_only`.
+
+    Returns:
+        Samples; info has `acceptance`, the mean share of accepted transitions.
+    """
+    networks = Networks(G, logit, n, generator, draw_prior, chunk_size)
+    energy, kernel = latent_energy(G, logit, prior), hmc(step_size, n_leapfrog)
+    result = sample(energy, networks.draw(n), kernel, n_steps, generator, chunk_size=chunk_size)
+    networks.gradients += n * (1 + n_steps * n_leapfrog)  # the start is evaluated too
+    return networks.samples(networks.generate(result.z), result.z, acceptance=result.acceptance.mean().item())
 
 
 def langevin(
