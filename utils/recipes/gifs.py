@@ -81,7 +81,7 @@ def celeba(
     size: int = 264,
     seed: int = 1,
     checkpoint: str = "celeba64-gan",
-    logit: str = "continued-r1",
+    logit: str = "coarse",
     extension: str = "gif",
 ) -> Path:
     """Twelve chains on faces under a gentle, a good and an extreme step size, side by side."""
@@ -121,7 +121,7 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     parser.add_argument("--size", type=int, help="of a panel, or height of the figure, in pixels: about")
     parser.add_argument("--seed", type=int, help="of starts, noise and training")
     parser.add_argument("--checkpoint", help="image GAN, or imperfect-0 ... good-4 of the plane")
-    parser.add_argument("--logit", help="of an image GAN: raw, head, continued or continued-r1")
+    parser.add_argument("--logit", help="of an image GAN: raw, head, continued, continued-r1 or coarse")
     parser.add_argument("--format", choices=FORMATS, help="gif unless given; mp4 needs ffmpeg")
     args = parser.parse_args(arguments)
     if unknown := set(args.scenes) - set(SCENES):

@@ -1,0 +1,90 @@
+"""The faces' checkpoints and study: what is stored, and the code that made it at a tiny size."""
+
+import json
+
+import pytest
+import torch
+
+from utils.checkpoints import read_card
+from utils.images import ImageSet
+from utils.metrics.extractors import get_extractor
+from utils.metrics.images import Moments, frechet_distance, load_reference
+from utils.recipes import celeba64_gan, celeba64_study
+from utils.recipes.celeba64_study import CHOSEN_LOGIT, EXTRACTOR, JOBS, job, load_study, small_batch_distances
+from utils.recipes.image_logits import NAMES, load_gan, load_logit, new_coarse_logit
+
+
+def test_checkpoint_is_small_and_its_logits_are_log_ratios():
+    G, D = load_gan("celeba64-gan")
+    x = G(torch.randn(4, G.latent_dim, generator=torch.Generator().manual_seed(0)))
+    assert x.shape == (4, 3, 64, 64) and x.abs().max() <= 1
+    assert read_card("celeba64-gan")["bytes"] < 10e6
+    entries = read_card("celeba64-logits")["logits"]
+    assert CHOSEN_LOGIT in entries and set(entries) <= {*NAMES, "coarse"}
+    for kind in entries:
+        scaled, plain = entries[kind]["calibrated"], entries[kind]["uncalibrated"]
+        assert scaled["loss"] < plain["loss"] + 0.01 and scaled["calibration_error"] < 0.03
+        d = load_logit(kind, D, name="celeba64-logits")(x)
+        raw = load_logit(kind, D, calibrated=False, name="celeba64-logits")(x)
+        assert torch.allclose(d, entries[kind]["slope"] * raw + entries[kind]["intercept"], atol=1e-4)
+
+
+def test_coarse_logit_sees_block_means_only():
+    coarse = new_coarse_logit().eval()
+    x = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    blocks = x.unflatten(3, (16, 4)).unflatten(2, (16, 4)).mean((3, 5))  # (3, 3, 16, 16)
+    flat = blocks.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert torch.allclose(coarse(x), coarse(flat), atol=1e-5) and coarse(x).shape == (3,)
+    assert torch.allclose(coarse(x), coarse.body(blocks.repeat_interleave(2, 2).repeat_interleave(2, 3)))
+    assert not torch.allclose(coarse(x), coarse(x.flip(2)), atol=1e-5)
+
+
+def test_split_holds_the_last_images_out(monkeypatch):
+    images = torch.arange(10_004, dtype=torch.int32).view(-1, 1, 1, 1).expand(-1, 3, 1, 1)
+    monkeypatch.setattr(celeba64_gan, "load_celeba64", lambda **_: ImageSet(images, None, "numbers"))
+    train, test = (celeba64_gan.load_split(split).images[:, 0, 0, 0] for split in ("train", "test"))
+    assert train.tolist() == [0, 1, 2, 3] and len(test) == 10_000 and test[0] == 4
+    with pytest.raises(ValueError, match="split='valid'"):
+        celeba64_gan.load_split("valid")
+    monkeypatch.setattr(celeba64_gan, "load_celeba64", lambda **_: ImageSet(images[:9], None, "few"))
+    with pytest.raises(ValueError, match="found 9 faces"):
+        celeba64_gan.load_split("train")
+
+
+def test_small_batches_agree_with_the_general_distance():
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(400, 20, generator=generator) @ torch.randn(20, 20, generator=generator)
+    fake = 1 + 2 * torch.randn(64, 20, generator=generator)
+    reference = Moments.from_features(real)
+    values = small_batch_distances(fake, reference, size=8, repeats=3, seed=1)
+    draw = torch.Generator().manual_seed(1)
+    for value in values:
+        batch = fake[torch.randperm(64, generator=draw)[:8]]
+        expected = frechet_distance(reference, Moments.from_features(batch))
+        assert value.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_stored_study_holds_every_job():
+    rows = load_study()
+    reference = load_reference(get_extractor(EXTRACTOR), "test", "celeba64")
+    assert reference.moments.count == 10_000
+    for wanted in JOBS:
+        keys = ("part", "logit", "sampler", "step_size", "n", "seed", "temperature")
+        found = [row for row in rows if all(row[key] == getattr(wanted, key) for key in keys)]
+        assert sorted(row["n_steps"] for row in found) == sorted(wanted.marks), wanted
+        assert all(row[EXTRACTOR]["n"] == wanted.n for row in found)
+
+
+def test_job_runs_small_and_is_not_run_again(tmp_path, monkeypatch):
+    tiny = job("grid", 0.1, (0, 1), n=40, temperature=2.0)
+    monkeypatch.setattr(celeba64_study, "STUDY", tmp_path)
+    monkeypatch.setattr(celeba64_study, "JOBS", [tiny])
+    celeba64_study.main([])
+    assert "temperature2" in tiny.path.name
+    before, after = json.loads(tiny.path.read_text())
+    assert (before["n_steps"], after["n_steps"]) == (0, 1) and after["temperature"] == 2
+    small = after[EXTRACTOR]["small_batch"]
+    assert small["q05"] < small["q50"] < small["q95"] and 0 < after[EXTRACTOR]["spread"] < 2
+    written = tiny.path.stat().st_mtime_ns
+    celeba64_study.main([])
+    assert tiny.path.stat().st_mtime_ns == written
