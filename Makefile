@@ -32,7 +32,6 @@ student:  # notebooks/exercises from the notebooks; TEACHING.md's table of exerc
 slides:  # one HTML deck a notebook, into build/slides
 	$(ENV) -m utils.recipes.slides
 book:  # the notebooks as a site, into build/book
-	$(ENV) -m pip install --quiet -e ".[book]"
 	$(ENV) -m utils.recipes.book
 bench:
 	$(ENV) -m benchmarks.bench_sampler

@@ -40,13 +40,13 @@ def test_links_for_the_book():
 @pytest.fixture(scope="module")
 def site() -> Path:
     if missing := missing_tools():
-        pytest.skip(f"the extra `book` is not installed: {', '.join(missing)}")
+        pytest.skip(f"not installed (extra `dev`): {', '.join(missing)}")
     return build().parent
 
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="the extra `book` is not installed: playwright")
+    api = pytest.importorskip("playwright.sync_api", reason="not installed (extra `dev`): playwright")
     with api.sync_playwright() as playwright:
         installed = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
         try:

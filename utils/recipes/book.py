@@ -2,8 +2,7 @@
 
 Sphinx with MyST-NB reads the notebooks with their stored outputs (nothing is executed); the site goes to
 `build/book`, open its index.html. MathJax and its fonts are copied into the site, search needs no server.
-The tools are the optional extra `book` (`python -m pip install -e ".[book]"`, or `make book`): only authors
-need them, so the environment and the lock leave them out, and the tests of the book skip without them.
+The tools belong to the extra `dev`, which `run.py` and `environment.yml` install.
 """
 
 import importlib.util
@@ -41,12 +40,22 @@ html_theme = "furo"
 html_copy_source = False
 html_show_search_summary = False  # it would need a server
 html_permalinks_icon = "#"
+html_static_path = ["static"]
+html_css_files = ["width.css"]
 mathjax3_config = {"options": {"enableMenu": False}}
+"""
+# A line of code has up to 110 characters: widen the text where both side bars leave room for it.
+STYLE = """\
+@media (min-width: 88em), (min-width: 74em) and (max-width: 82em) {
+  .content { width: 54em; padding: 0 2em; }
+  .sidebar-drawer { width: calc(50% - 32em); }
+  body { --code-font-size: 78%; }
+}
 """
 
 
 def missing_tools() -> list[str]:
-    """The tools of the extra `book` that are not installed."""
+    """The tools of the book that are not installed."""
     return [name for name in TOOLS if importlib.util.find_spec(name) is None]
 
 
@@ -89,6 +98,8 @@ def write_source() -> None:
     (SOURCE / "notebooks").mkdir(parents=True)
     shutil.copytree(ROOT / "gifs", SOURCE / "gifs")
     (SOURCE / "conf.py").write_text(CONFIGURATION, encoding="utf-8")
+    (SOURCE / "static").mkdir()
+    (SOURCE / "static" / "width.css").write_text(STYLE, encoding="utf-8")
     notebooks = sorted(NOTEBOOKS.glob("*.ipynb"))
     for path in notebooks:
         nbformat.write(notebook_for_book(nbformat.read(path, as_version=4)), SOURCE / "notebooks" / path.name)
@@ -102,11 +113,11 @@ def build() -> Path:
     """Build the site and return its first page.
 
     Raises:
-        ModuleNotFoundError: a tool of the extra `book` is not installed.
+        ModuleNotFoundError: a tool is not installed.
         subprocess.CalledProcessError: Sphinx found a fault (warnings count, a lost link is one).
     """
     if missing := missing_tools():
-        raise ModuleNotFoundError(f"{', '.join(missing)} missing: python -m pip install -e '.[book]'")
+        raise ModuleNotFoundError(f"{', '.join(missing)} missing: python -m pip install -e '.[dev]'")
     write_source()
     shutil.rmtree(BOOK, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-b", "html"]
