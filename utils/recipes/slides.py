@@ -27,11 +27,11 @@ def has_figure(cell: nbformat.NotebookNode) -> bool:
     return any("image/png" in output.get("data", {}) for output in cell.get("outputs", ()))
 
 
-def kind_of_slide(cell: nbformat.NotebookNode, n_code: int) -> str:
-    """The slide type of a cell that has `n_code` code cells before it."""
+def kind_of_slide(cell: nbformat.NotebookNode, begun: bool) -> str:
+    """The slide type of a cell before or after the first section has `begun`."""
     if cell.cell_type == "markdown":
         return "slide" if re.match(r"##? ", cell.source) else "-"
-    return "skip" if n_code < 2 else "subslide"  # set-up and imports
+    return "subslide" if begun else "skip"  # set-up and imports
 
 
 def with_slide_types(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -40,19 +40,18 @@ def with_slide_types(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     Text after a cell stays on its slide; the code of a figure is hidden, other code is shown.
     """
     notebook = nbformat.from_dict(notebook)
-    n_code, shown = 0, True
+    begun, shown = False, True
     for cell in notebook.cells:
         text = cell.source if cell.cell_type == "markdown" else ""
         if shown and (end := re.search(r"^## (?:[\d.]+ )?Exercises", text, re.M)):
             cell.source, shown = text[: end.start()].rstrip(), False
-            kind = kind_of_slide(cell, n_code) if cell.source else "skip"
+            kind = kind_of_slide(cell, begun) if cell.source else "skip"
         else:
-            kind = kind_of_slide(cell, n_code) if shown else "skip"
+            kind = kind_of_slide(cell, begun) if shown else "skip"
         cell.metadata["slideshow"] = {"slide_type": kind}
-        if cell.cell_type == "code":
-            n_code += 1
-            if has_figure(cell):
-                cell.metadata["tags"] = [*cell.metadata.get("tags", []), HIDDEN]
+        begun |= text.startswith("## ")
+        if cell.cell_type == "code" and has_figure(cell):
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), HIDDEN]
     return notebook
 
 
@@ -60,6 +59,7 @@ def make(path: Path, reveal: str | None = None) -> str:
     """HTML of the slides of one notebook; `reveal` is a folder or address of reveal.js."""
     config = Config()
     config.SlidesExporter.reveal_scroll = True
+    config.SlidesExporter.reveal_width, config.SlidesExporter.reveal_height = "1280", "760"
     if reveal:
         config.SlidesExporter.reveal_url_prefix = reveal
     config.TagRemovePreprocessor.enabled = True
