@@ -4,7 +4,7 @@ Four parts, each one JSON file below `data/studies/ebgan/`; each row holds its C
 
     grid     8x8 digits, 16 architectures x 2 seeds for each of the three methods
     margins  8x8 digits, EBGAN with margins from 0.5 to 32, and one that decays
-    ring     eight Gaussians on a circle, 5 seeds for each of the three methods
+    ring     eight Gaussians on a circle, two depths of D x 5 seeds for each of the three methods
     labels   classifying the digits with 10, 20 or 100 labels, with and without EBGAN's samples, 8 seeds
 
 Rows are written as they are made, so an interrupted study goes on where it was. Notebook 05 reads them.
@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -65,7 +65,7 @@ class Setting:
 
 
 def ring_setting(method: str = "EBGAN", seed: int = 0, n_steps: int = 1500, margin: float = 0.5) -> Setting:
-    """The networks that the ring gets everywhere; its energies are below 1, hence the small margin."""
+    """The networks that the ring gets in the pictures; its energies are below 1, hence the small margin."""
     return Setting(method, "ring", 3, 3 if method == "GAN" else 2, 64, 64, (margin,), n_steps, seed)
 
 
@@ -265,10 +265,12 @@ GRID_JOBS = [
     Setting(method, "digits", *architecture, seed=seed)
     for seed, architecture, method in product(range(2), ARCHITECTURES, METHODS)
 ]
+RING_JOBS = [ring_setting(method, seed) for seed, method in product(range(5), METHODS)]
+RING_JOBS += [replace(job, depth_d=5 - job.depth_d) for job in RING_JOBS]  # 2 and 3 for each method
 PARTS = {
     "grid": (GRID_JOBS, run),
     "margins": ([Setting(margins=m, seed=s) for m, s in product(MARGINS, range(2))], run),
-    "ring": ([ring_setting(method, seed) for seed, method in product(range(5), METHODS)], run),
+    "ring": (RING_JOBS, run),
     "labels": ([FewLabels(arm, n, s) for s, n, arm in product(range(8), (10, 20, 100), ARMS)], few_labels),
 }
 
