@@ -15,6 +15,9 @@ FAULTS = r"""async () => {
   if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
   for (const image of document.images) image.loading = "eager";
   await Promise.all([...document.images].map(image => image.decode().catch(() => {})));
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+  const edge = document.querySelector("article").getBoundingClientRect().right;
+  const rightOf = formula => formula.querySelector("mjx-math").getBoundingClientRect().right;
   const outside = document.querySelector("article").cloneNode(true);
   for (const node of outside.querySelectorAll("pre, code, mjx-container, script, style")) node.remove();
   return {
@@ -22,6 +25,8 @@ FAULTS = r"""async () => {
     errors: document.querySelectorAll("mjx-merror, [data-mjx-error]").length,
     left: (outside.textContent.match(/\$\$|\\\(|\\\[|\\begin\{|\\frac|\$[^$\n]{1,80}\$/g) || []).slice(0, 5),
     images: [...document.images].filter(i => !i.naturalWidth).map(i => i.getAttribute("src")),
+    wide: [...document.querySelectorAll("mjx-container")].filter(m => rightOf(m) > edge + 2)
+      .map(m => m.closest("section").id),
     formulas: document.querySelectorAll("mjx-container").length,
   };
 }"""
@@ -97,12 +102,14 @@ def test_every_page_in_a_browser(site: Path, browser):
 def test_faults_are_seen(tmp_path: Path, browser):
     page = tmp_path / "page.html"
     page.write_text(
-        '<article>$$x$$ <img src="no.png"> <span class="math">y</span> <mjx-merror></mjx-merror></article>'
+        '<article>$$x$$ <img src="no.png"> <span class="math">y</span> <mjx-merror></mjx-merror>'
+        '<section id="s"><mjx-container><mjx-math style="display: block; width: 3000px"></mjx-math>'
+        "</mjx-container></section></article>"
         '<script>console.error("oh")</script><script src="https://example.org/a.js"></script>'
     )
     faults, formulas = faults_of(browser, page)
-    assert faults.keys() == {"left", "images", "unrendered", "errors", "complaints"}
-    assert formulas == 0
+    assert faults.keys() == {"left", "images", "unrendered", "errors", "complaints", "wide"}
+    assert (faults["wide"], formulas) == (["s"], 1)
     assert {"oh", "network: https://example.org/a.js"} <= set(faults["complaints"])
 
 
