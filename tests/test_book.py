@@ -25,7 +25,7 @@ FAULTS = r"""async () => {
     errors: document.querySelectorAll("mjx-merror, [data-mjx-error]").length,
     left: (outside.textContent.match(/\$\$|\\\(|\\\[|\\begin\{|\\frac|\$[^$\n]{1,80}\$/g) || []).slice(0, 5),
     images: [...document.images].filter(i => !i.naturalWidth).map(i => i.getAttribute("src")),
-    wide: [...document.querySelectorAll("mjx-container")].filter(m => rightOf(m) > edge + 2)
+    wide: [...document.querySelectorAll("article mjx-container")].filter(m => rightOf(m) > edge + 2)
       .map(m => m.closest("section").id),
     formulas: document.querySelectorAll("mjx-container").length,
   };
