@@ -8,15 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from utils.models.layers import initialise, normalise_spectrally
-
-
-def _check_size(image_size: int) -> int:
-    """Number of doublings from 4 pixels to `image_size`."""
-    doublings = image_size.bit_length() - 3
-    if doublings < 1 or 4 * 2**doublings != image_size:
-        raise ValueError(f"image_size={image_size}: use a power of two from 8, such as 32 or 64")
-    return doublings
+from utils.models.layers import check_size, initialise, normalise_spectrally
 
 
 class DCGANGenerator(nn.Module):
@@ -25,7 +17,7 @@ class DCGANGenerator(nn.Module):
     def __init__(self, latent_dim: int = 128, width: int = 64, image_size: int = 32):
         super().__init__()
         self.latent_dim = latent_dim
-        doublings = _check_size(image_size)
+        doublings = check_size(image_size)
         channels = [width * 2**i for i in reversed(range(doublings))]  # 32 px: 4w, 2w, w
 
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, channels[0], 4, 1, 0, bias=False)]
@@ -45,7 +37,7 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(self, width: int = 64, image_size: int = 32):
         super().__init__()
-        doublings = _check_size(image_size)
+        doublings = check_size(image_size)
         layers: list[nn.Module] = []
         inside = 3
         for i in range(doublings):  # halve the resolution `doublings` times, down to 4 x 4

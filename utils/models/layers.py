@@ -8,6 +8,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
+def check_size(image_size: int) -> int:
+    """Number of doublings from 4 pixels to `image_size`."""
+    doublings = image_size.bit_length() - 3
+    if doublings < 1 or 4 * 2**doublings != image_size:
+        raise ValueError(f"image_size={image_size}: use a power of two from 8, such as 32 or 64")
+    return doublings
+
+
 def initialise(module: nn.Module, std: float = 0.02) -> nn.Module:
     """Draw all weights from N(0, std^2) and set biases to zero (Radford et al., 2016, section 3)."""
     for m in module.modules():

@@ -3,8 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.models.dcgan import _check_size
-from utils.models.layers import normalise_spectrally
+from utils.models.layers import check_size, normalise_spectrally
 
 
 def _conv(inside: int, outside: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:
@@ -54,7 +53,7 @@ class SNGANGenerator(nn.Module):
         self.linear = nn.Linear(latent_dim, 16 * width)
         nn.init.xavier_uniform_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self.blocks = nn.Sequential(*[UpBlock(width, width) for _ in range(_check_size(image_size))])
+        self.blocks = nn.Sequential(*[UpBlock(width, width) for _ in range(check_size(image_size))])
         self.to_rgb = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(), _conv(width, 3, 3), nn.Tanh())
 
     def forward(self, z: Tensor) -> Tensor:
@@ -67,7 +66,7 @@ class SNGANDiscriminator(nn.Module):
 
     def __init__(self, width: int = 128, image_size: int = 32):
         super().__init__()
-        halvings = _check_size(image_size) - 1  # down to 8 x 8, as in the paper
+        halvings = check_size(image_size) - 1  # down to 8 x 8, as in the paper
         blocks = [DownBlock(3, width, halve=True, first=True)]
         blocks += [DownBlock(width, width, halve=True) for _ in range(halvings - 1)]
         blocks += [DownBlock(width, width, halve=False) for _ in range(2)]
