@@ -12,7 +12,7 @@ cifar10:  # execute the main notebook into build/
 test:
 	$(RUN) test
 shuffle:  # run the notebooks as tests in a random order; add ARGS="--seed 2"
-	$(ENV) -m utils.recipes.shuffle_notebooks $(ARGS)
+	$(ENV) -m notebooks.tools.shuffle $(ARGS)
 lint:
 	$(ENV) -m ruff check .
 	$(ENV) -m ruff format --check .
@@ -23,19 +23,19 @@ lock:  # add ARGS=--upgrade to take newer versions
 	$(ENV) -m uv pip compile --universal --python-version 3.11 --extra dev --no-header --no-annotate \
 		--no-emit-index-url --quiet $(ARGS) --output-file requirements.lock pyproject.toml
 sync:  # set-up cell and badge into every notebook
-	$(ENV) -m utils.recipes.sync_setup_cells
+	$(ENV) -m notebooks.tools.sync
 store:  # execute every notebook and store its outputs
-	$(ENV) -m utils.recipes.execute --in-place notebooks/*.ipynb
+	$(ENV) -m notebooks.tools.execute --in-place notebooks/*.ipynb
 student:  # notebooks/exercises from the notebooks; TEACHING.md's table of exercises
-	$(ENV) -m utils.recipes.student
-	$(ENV) -m utils.recipes.teaching
+	$(ENV) -m notebooks.tools.student
+	$(ENV) -m notebooks.tools.teaching
 slides:  # one HTML deck a notebook, into build/slides
-	$(ENV) -m utils.recipes.slides
+	$(ENV) -m notebooks.tools.slides
 book:  # the notebooks as a site, into build/book
-	$(ENV) -m utils.recipes.book
+	$(ENV) -m notebooks.tools.book
 bench:
 	$(ENV) -m benchmarks.bench_sampler
 gifs:
-	$(ENV) -m utils.recipes.gifs
+	$(ENV) -m gifs
 train:  # retrain the stored GAN from scratch
-	$(ENV) -m utils.recipes.cifar10_gan
+	$(ENV) -m data.recipes.cifar10_gan

@@ -4,7 +4,7 @@
     python run.py test             run all tests: unit, structure, notebooks (further arguments go to pytest)
     python run.py lab              open the notebooks in JupyterLab
     python run.py setup            only set up
-    python run.py python ...       the environment's Python: python run.py python -m utils.recipes.gifs
+    python run.py python ...       the environment's Python: python run.py python -m gifs
 
 The first run downloads about 3 GB (6 GB unpacked): PyPI's torch for Linux carries NVIDIA's libraries, and
 works with and without a GPU. With `--cpu` the first run takes torch and torchvision from PyTorch's own index
@@ -77,10 +77,10 @@ def set_up(cpu: bool) -> None:
 def cifar10() -> int:
     """Execute the notebook into `build/` and remake its GIF. What `fast` makes never replaces the GIF."""
     made = [ROOT / "build" / "10_cifar10.ipynb"]
-    status = run("-m", "utils.recipes.execute", "notebooks/10_cifar10.ipynb")
+    status = run("-m", "notebooks.tools.execute", "notebooks/10_cifar10.ipynb")
     if status == 0 and os.environ.get("COURSE_BUDGET") != "fast":
         made.append(ROOT / "gifs" / "cifar10_chains.gif")
-        status = run("-m", "utils.recipes.gifs", "cifar10")
+        status = run("-m", "gifs", "cifar10")
     if status == 0:
         print("Done. Look at", *made, sep="\n  ")
     return status

@@ -20,8 +20,8 @@ from utils.checkpoints import freeze, list_checkpoints
 from utils.energy import latent_energy
 from utils.models import build_gan
 from utils.models.layers import bake
-from utils.recipes.cifar10_logits import load_gan
 from utils.samplers import sample, ula
+from utils.zoo import load_gan
 
 NAME = "cifar10-gan"
 STEP_SIZE = 0.01

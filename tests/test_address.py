@@ -5,10 +5,10 @@ import subprocess
 import nbformat
 import pytest
 
+from notebooks.tools import sync as sync_setup_cells
+from notebooks.tools.student import student_version
+from notebooks.tools.sync import NOTEBOOKS, repository, sync, with_address
 from utils.config import ROOT
-from utils.recipes import sync_setup_cells
-from utils.recipes.student import student_version
-from utils.recipes.sync_setup_cells import NOTEBOOKS, repository, sync, with_address
 
 NEW = "https://github.com/someone/elsewhere"
 FOLLOWS = ("notebooks/", "README.md", "CONTRIBUTING.md")  # written by sync_setup_cells and student

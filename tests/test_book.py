@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from utils.recipes.book import PAGES, build, for_book, missing_tools
-from utils.recipes.sync_setup_cells import NOTEBOOKS, repository
+from notebooks.tools.book import PAGES, build, for_book, missing_tools
+from notebooks.tools.sync import NOTEBOOKS, repository
 
 CHAPTERS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 # What is wrong with a page once MathJax has finished: counted in the page itself.

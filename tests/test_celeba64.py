@@ -5,13 +5,15 @@ import json
 import pytest
 import torch
 
+from data.recipes import celeba64_study
+from data.recipes.celeba64_study import CHOSEN_LOGIT, EXTRACTOR, JOBS, job, load_study, small_batch_distances
+from data.recipes.image_logits import NAMES
+from utils import images as image_room
 from utils.checkpoints import read_card
 from utils.images import ImageSet
 from utils.metrics.extractors import get_extractor
 from utils.metrics.images import Moments, frechet_distance, load_reference
-from utils.recipes import celeba64_gan, celeba64_study
-from utils.recipes.celeba64_study import CHOSEN_LOGIT, EXTRACTOR, JOBS, job, load_study, small_batch_distances
-from utils.recipes.image_logits import NAMES, load_gan, load_logit, new_coarse_logit
+from utils.zoo import load_gan, load_logit, new_coarse_logit
 
 
 def test_checkpoint_is_small_and_its_logits_are_log_ratios():
@@ -41,14 +43,14 @@ def test_coarse_logit_sees_block_means_only():
 
 def test_split_holds_the_last_images_out(monkeypatch):
     images = torch.arange(10_004, dtype=torch.int32).view(-1, 1, 1, 1).expand(-1, 3, 1, 1)
-    monkeypatch.setattr(celeba64_gan, "load_celeba64", lambda **_: ImageSet(images, None, "numbers"))
-    train, test = (celeba64_gan.load_split(split).images[:, 0, 0, 0] for split in ("train", "test"))
+    monkeypatch.setattr(image_room, "load_celeba64", lambda **_: ImageSet(images, None, "numbers"))
+    train, test = (image_room.load_faces(split).images[:, 0, 0, 0] for split in ("train", "test"))
     assert train.tolist() == [0, 1, 2, 3] and len(test) == 10_000 and test[0] == 4
     with pytest.raises(ValueError, match="split='valid'"):
-        celeba64_gan.load_split("valid")
-    monkeypatch.setattr(celeba64_gan, "load_celeba64", lambda **_: ImageSet(images[:9], None, "few"))
+        image_room.load_faces("valid")
+    monkeypatch.setattr(image_room, "load_celeba64", lambda **_: ImageSet(images[:9], None, "few"))
     with pytest.raises(ValueError, match="found 9 faces"):
-        celeba64_gan.load_split("train")
+        image_room.load_faces("train")
 
 
 def test_small_batches_agree_with_the_general_distance():

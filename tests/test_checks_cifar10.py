@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import softplus
 
-from utils import checks
+from notebooks import checks
 
 ENERGIES = {
     "wrong sign": lambda z, G, d: -(0.5 * z.square().sum(1) - d(G(z))),

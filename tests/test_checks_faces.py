@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from utils import checks
+from notebooks import checks
 
 
 def displacement(step_size, n_steps, dim, drift=True, noise=True):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from utils import checks
+from notebooks import checks
 
 
 def logistic(real, fake):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.autograd.functional import jacobian
 
-from utils import checks
+from notebooks import checks
 
 
 def importance_mean(f, d):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from utils import checks
+from notebooks import checks
 
 
 def step(z, gradient, step_size, temperature, noise):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from utils import checks
+from notebooks import checks
 
 
 def gaussian_logit(x, mean_d, std_d, mean_g, std_g):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils import checks
+from notebooks import checks
 
 
 def right_logit(network):

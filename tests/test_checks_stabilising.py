@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import instance_norm
 
-from utils import checks
+from notebooks import checks
 
 # --- solutions
 

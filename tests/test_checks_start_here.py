@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from utils import checks
+from notebooks import checks
 
 
 def gradient_of(energy, z, reduce=torch.sum):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from utils import checks
+from notebooks import checks
 from utils.metrics.toy import distance_to_roll, high_quality_share
 
 

@@ -6,16 +6,18 @@ import math
 import pytest
 import torch
 
+from data.recipes import cifar10_study
+from data.recipes.cifar10_logits import NAMES, describe
+from data.recipes.cifar10_study import JOBS, Job, load_study, run_chains
+from data.recipes.image_logits import held_out_halves
+from gifs import __main__ as gifs
 from utils.checkpoints import read_card
 from utils.config import CHECKPOINTS
 from utils.energy import latent_energy
 from utils.images import load_cifar10
 from utils.models.layers import bake
-from utils.recipes import cifar10_study, gifs
-from utils.recipes.cifar10_logits import NAMES, describe, load_gan, load_logit
-from utils.recipes.cifar10_study import JOBS, Job, load_study, run_chains
-from utils.recipes.image_logits import held_out_halves
 from utils.samplers import sample, ula
+from utils.zoo import load_gan, load_logit
 
 
 @pytest.fixture(scope="module")

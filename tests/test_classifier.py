@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from data.recipes import cifar10_classifier as recipe
+from data.recipes.cifar10_classifier import augment, calibration_error, make_optimizer, predict, train_step
 from utils.checkpoints import freeze, load_checkpoint
 from utils.config import CHECKPOINTS
 from utils.images import ImageSet, load_cifar10
 from utils.models.classifier import Classifier
-from utils.recipes import cifar10_classifier as recipe
-from utils.recipes.cifar10_classifier import augment, calibration_error, make_optimizer, predict, train_step
 
 NAME = "cifar10-classifier"
 

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from data.recipes import ebgan_study as study
+from gifs.ebgan import ebgan_energy
 from utils.losses import LOSSES, ebgan, pulling_away
 from utils.metrics.images import inception_score
 from utils.models.autoencoder import AutoencoderEnergy
-from utils.recipes import ebgan_study as study
-from utils.recipes.scenes_ebgan import ebgan_energy
 
 
 def seeded(seed: int) -> torch.Generator:

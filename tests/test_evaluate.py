@@ -13,14 +13,14 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import multiprocessing, nn
 
+from data.recipes import evaluate as recipe
+from data.recipes.cifar10_study import Job
+from data.recipes.evaluate import block_seed, evaluate, main
 from utils.config import ROOT
 from utils.images import to_unit
 from utils.metrics.extractors import Extractor
 from utils.metrics.images import Moments, Reference, evaluate_features, inception_score
 from utils.metrics.merging import MergedClassifierScore, MergedMoments
-from utils.recipes import evaluate as recipe
-from utils.recipes.cifar10_study import Job
-from utils.recipes.evaluate import block_seed, evaluate, main
 
 SIDE, DIM, CLASSES = 4, 6, 3
 JOB = Job("evaluate", "toy", True, "ula", 0.1, (0, 2), n=43, seed=5)
@@ -162,7 +162,7 @@ def test_torchrun_on_the_stored_gan_gives_what_one_process_gives(tmp_path, monke
         places = ["--folder", str(tmp_path / name), "--output", str(tmp_path / f"{name}.json")]
         return [*"-n 40 --block-size 10 --steps 1 --precision float32".split(), *places]
 
-    torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2 -m utils.recipes.evaluate"
+    torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2 -m data.recipes.evaluate"
     result = subprocess.run(
         [sys.executable, *torchrun.split(), *arguments("two")],
         cwd=ROOT, capture_output=True, text=True,

@@ -7,11 +7,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from utils import animation
+from gifs import __main__ as gifs
+from gifs import common
+from utils import animation, zoo
 from utils.animation import animate_chains, frame_steps, write_animation, write_gif, write_mp4
 from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.models import build_gan
-from utils.recipes import gifs, image_logits
 
 
 class Stretch(nn.Module):
@@ -253,8 +254,8 @@ def test_any_image_gan_renders_with_its_raw_logit_where_none_is_fitted(tmp_path,
     torch.manual_seed(0)
     G, D = build_gan(**architecture)
     save_checkpoint("tiny-gan", {"G": G, "D": D}, {"architecture": architecture}, tmp_path)
-    monkeypatch.setattr(image_logits, "load_checkpoint", lambda name: load_checkpoint(name, tmp_path))
-    monkeypatch.setattr(gifs, "list_checkpoints", lambda: ["tiny-gan"])
+    monkeypatch.setattr(zoo, "load_checkpoint", lambda name: load_checkpoint(name, tmp_path))
+    monkeypatch.setattr(common, "list_checkpoints", lambda: ["tiny-gan"])
     path = gifs.celeba(tmp_path, n_steps=2, n_frames=2, checkpoint="tiny-gan")
     assert "raw logit" in capsys.readouterr().out
     frames, _, loop = gif_of(path)
@@ -264,11 +265,11 @@ def test_any_image_gan_renders_with_its_raw_logit_where_none_is_fitted(tmp_path,
 
 
 def test_fitted_logit_is_taken_where_there_is_one():
-    _, D = image_logits.load_gan("cifar10-gan")
-    _, logit = gifs.load_image_gan("cifar10-gan", "raw")
+    _, D = zoo.load_gan("cifar10-gan")
+    _, logit = common.load_image_gan("cifar10-gan", "raw")
     x = torch.rand(3, 3, 32, 32) * 2 - 1
     with torch.no_grad():
-        torch.testing.assert_close(logit(x), image_logits.load_logit("raw", D)(x))
+        torch.testing.assert_close(logit(x), zoo.load_logit("raw", D)(x))
 
 
 def test_scene_of_the_plane_takes_any_stored_gan(tmp_path):

@@ -10,6 +10,7 @@ import scipy.linalg
 import torch
 from torch import nn
 
+from data.recipes.reference_statistics import compute_reference
 from utils.metrics import extractors as extractors_module
 from utils.metrics import images as images_module
 from utils.metrics.extractors import (
@@ -42,7 +43,6 @@ from utils.metrics.images import (
     save_reference,
 )
 from utils.models.classifier import Classifier
-from utils.recipes.reference_statistics import compute_reference
 
 
 @pytest.fixture(autouse=True)

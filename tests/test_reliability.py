@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 from test_training import CONFIG, assert_same, draw_images, tiny, train, unbroken  # noqa: F401  a fixture
 from torch import nn
 
+from data.recipes import cifar10_classifier
 from utils import checkpoints, images, training
 from utils.checkpoints import load_checkpoint, read_card, save_checkpoint, write_atomically
 from utils.config import ROOT
 from utils.images import download
 from utils.metrics.extractors import Extractor
 from utils.metrics.images import Moments, Reference, load_reference, reference_path, save_reference
-from utils.recipes import cifar10_classifier
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 

@@ -7,8 +7,10 @@ import torch
 from PIL import Image
 from scipy import integrate
 
+from gifs.logit import logit_approaches
+from utils.density_ratio import logit_snapshots
+from utils.metrics.toy import value_on_grid
 from utils.models.mlp import MLPDiscriminator
-from utils.recipes.scenes_logit import logit_approaches, logit_snapshots, value_on_grid
 from utils.toy import mixture_1d
 
 P_D, P_G = mixture_1d((1.0,), std=1.0), mixture_1d((0.0,), std=1.5)

@@ -19,9 +19,11 @@ import torch
 from PIL import Image
 
 import run
+from notebooks.tools import execute
+from notebooks.tools import shuffle as shuffle_notebooks
+from notebooks.tools import sync as sync_setup_cells
+from notebooks.tools.sync import badge, repository, setup_cell
 from utils import config, images, setup
-from utils.recipes import execute, shuffle_notebooks, sync_setup_cells
-from utils.recipes.sync_setup_cells import badge, repository, setup_cell
 
 
 def test_lock_without_gpu():

@@ -4,9 +4,9 @@ import re
 
 import nbformat
 
+from notebooks.tools.slides import HIDDEN, SLIDES, make, with_slide_types
+from notebooks.tools.sync import NOTEBOOKS
 from utils.config import GIFS
-from utils.recipes.slides import HIDDEN, SLIDES, make, with_slide_types
-from utils.recipes.sync_setup_cells import NOTEBOOKS
 
 
 def test_rule():

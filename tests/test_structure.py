@@ -15,9 +15,9 @@ import yaml
 from packaging.requirements import Requirement
 from PIL import Image
 
+from notebooks.tools.sync import badge, is_setup_cell, setup_cell, with_address
 from utils.checkpoints import sha256
 from utils.config import CHECKPOINTS, GIFS, ROOT
-from utils.recipes.sync_setup_cells import badge, is_setup_cell, setup_cell, with_address
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SECTIONS = ("What you will learn", "When this fails", "What we saw", "Exercises", "References")

@@ -12,9 +12,9 @@ import matplotlib
 import nbformat
 import pytest
 
+from notebooks.tools.student import EXERCISES, student_files, student_text, student_version
+from notebooks.tools.sync import NOTEBOOKS, badge, setup_cell
 from utils.config import ROOT
-from utils.recipes.student import EXERCISES, student_files, student_text, student_version
-from utils.recipes.sync_setup_cells import NOTEBOOKS, badge, setup_cell
 
 SOLVED = sorted(NOTEBOOKS.glob("*.ipynb"))
 STUB = re.compile(r"^checks\.check_\w+\(.*\)$")
@@ -35,7 +35,7 @@ def test_student_versions_are_current():
     stored = {path: path.read_text(encoding="utf-8") for path in EXERCISES.glob("*.ipynb")}
     wanted = student_files()
     stale = [path.name for path in stored.keys() | wanted.keys() if stored.get(path) != wanted.get(path)]
-    assert not stale, f"python -m utils.recipes.student ({', '.join(sorted(stale))})"
+    assert not stale, f"python -m notebooks.tools.student ({', '.join(sorted(stale))})"
 
 
 @pytest.mark.parametrize("solved", SOLVED, ids=lambda path: path.stem)
@@ -97,7 +97,7 @@ def test_an_open_fold_is_refused():
 # Wraps every check and writes down with how many different messages it has rejected an answer.
 COUNTER = """
 import functools, json, pkgutil, importlib, collections
-from utils import checks
+from notebooks import checks
 messages = collections.defaultdict(set)
 accepted = set()
 
@@ -114,7 +114,7 @@ def counting(name, check):
     return counted
 
 def pytest_configure(config):
-    for info in pkgutil.iter_modules(checks.__path__, "utils.checks."):
+    for info in pkgutil.iter_modules(checks.__path__, "notebooks.checks."):
         module = importlib.import_module(info.name)
         for name in [name for name in vars(module) if name.startswith("check_")]:
             counted = counting(name, getattr(module, name))

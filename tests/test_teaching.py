@@ -5,13 +5,13 @@ import re
 import nbformat
 import pytest
 
-from utils.recipes.sync_setup_cells import NOTEBOOKS
-from utils.recipes.teaching import PAGE, all_exercises, exercises_of, with_table
+from notebooks.tools.sync import NOTEBOOKS
+from notebooks.tools.teaching import PAGE, all_exercises, exercises_of, with_table
 
 
 def test_table_of_exercises_is_current():
     page = PAGE.read_text(encoding="utf-8")
-    assert with_table(page) == page, "python -m utils.recipes.teaching"
+    assert with_table(page) == page, "python -m notebooks.tools.teaching"
 
 
 def test_exercises_are_numbered_and_take_sensible_time():

@@ -7,37 +7,39 @@ import pytest
 import torch
 from torch import nn
 
+from data.recipes import toy_gans, toy_study
+from gifs import common, gaussians
+from utils import zoo
 from utils.config import DATA
 from utils.density_ratio import GridLogit, logistic_loss, logits_of
 from utils.metrics.toy import high_quality_share
 from utils.plotting import grid_points
-from utils.recipes import scenes_plane, toy_gans, toy_study
 from utils.samplers import energy_and_gradient
-from utils.toy import GaussianMixture
+from utils.toy import TARGETS, GaussianMixture
 
 
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("target", toy_gans.TARGETS)
+@pytest.mark.parametrize("target", TARGETS)
 def test_stored_gans_are_of_the_quality_they_claim(target):
     for quality, low, high in (("imperfect", 0.2, 0.9), ("good", 0.6, 1.0)):
-        for seed in toy_gans.SEEDS:
-            G, D = toy_gans.load_toy_gan(target, quality, seed)
+        for seed in zoo.SEEDS:
+            G, D = zoo.load_toy_gan(target, quality, seed)
             assert not G.training and not any(p.requires_grad for p in [*G.parameters(), *D.parameters()])
-            x = toy_gans.samples_of(G)(2000, seeded(0))
-            assert low < high_quality_share(x, toy_gans.TARGETS[target]) <= high
+            x = zoo.samples_of(G)(2000, seeded(0))
+            assert low < high_quality_share(x, TARGETS[target]) <= high
             assert D(x).shape == (2000,)
 
 
 def test_errors_name_the_argument():
     with pytest.raises(ValueError, match=r"target='x'.*25-gaussians"):
-        toy_gans.load_toy_gan("x")
+        zoo.load_toy_gan("x")
     with pytest.raises(ValueError, match="quality='x'"):
-        toy_gans.load_toy_gan("25-gaussians", "x")
+        zoo.load_toy_gan("25-gaussians", "x")
     with pytest.raises(ValueError, match="seed=9"):
-        toy_gans.load_toy_gan("25-gaussians", "good", 9)
+        zoo.load_toy_gan("25-gaussians", "good", 9)
     with pytest.raises(ValueError, match=r"quality='x'.*imperfect"):
         toy_gans.settings("x", 0)
 
@@ -50,12 +52,12 @@ def test_training_is_repeatable_and_short_runs_are_possible():
 
 
 def test_refit_and_calibration_lower_the_held_out_loss():
-    target = toy_gans.TARGETS["25-gaussians"]
-    G, D = toy_gans.load_toy_gan("25-gaussians", "imperfect", 0)
-    draw = toy_gans.samples_of(G)
+    target = TARGETS["25-gaussians"]
+    G, D = zoo.load_toy_gan("25-gaussians", "imperfect", 0)
+    draw = zoo.samples_of(G)
     real, fake = target.sample(5000, seeded(1)), draw(5000, seeded(2))
-    calibrated = toy_gans.calibrate(D, target.sample, draw)
-    refitted, history = toy_gans.refit(G, target.sample, n_steps=300)
+    calibrated = zoo.calibrate(D, target.sample, draw)
+    refitted, history = zoo.refit(G, target.sample, n_steps=300)
     losses = [logistic_loss(logits_of(d, real), logits_of(d, fake)) for d in (D, calibrated, refitted)]
     assert losses[1] < losses[0] and losses[2] < losses[0]
     assert [step for step, _ in history] == [0, 250, 300]
@@ -79,7 +81,7 @@ def test_grid_logit_is_the_log_ratio_of_known_densities():
     data = GaussianMixture("data", torch.tensor([[1.3, 0.2]]), 0.4)
     p_g = GaussianMixture("generator", torch.tensor([[1.0, 0.0]]), 0.5)
     G = Shift()
-    logit = GridLogit(data.log_prob, toy_gans.samples_of(G), seeded(0), n_samples=2_000_000, bandwidth=0.03)
+    logit = GridLogit(data.log_prob, zoo.samples_of(G), seeded(0), n_samples=2_000_000, bandwidth=0.03)
     x = p_g.sample(2000, seeded(1))
     right = data.log_prob(x) - p_g.log_prob(x)
     weight = p_g.log_prob(x).exp() > 0.05  # beyond, the counts are few
@@ -94,7 +96,7 @@ def test_grid_logit_is_the_log_ratio_of_known_densities():
 
 
 def test_grid_logit_is_floored_where_there_are_no_samples():
-    logit = GridLogit(lambda x: torch.zeros(len(x)), toy_gans.samples_of(Shift()), seeded(0), n_samples=1000)
+    logit = GridLogit(lambda x: torch.zeros(len(x)), zoo.samples_of(Shift()), seeded(0), n_samples=1000)
     far = logit.log_p_g(torch.tensor([[-3.9, 3.9], [-30.0, 3.9]]))
     assert (
         far.isfinite().all()
@@ -107,14 +109,13 @@ def test_stored_study_is_complete():
     for path in (DATA / "studies" / "toy").glob("*.json"):
         study = json.loads(path.read_text())
         per_gan = len(toy_study.DDLS) * (len(toy_study.LADDER) - 1) + len(toy_study.METHODS)
-        assert len(study["rows"]) == len(toy_gans.STEPS) * len(toy_gans.SEEDS) * per_gan
+        assert len(study["rows"]) == len(zoo.STEPS) * len(zoo.SEEDS) * per_gan
         for row in (row for row in study["rows"] if "gave_up" not in row):
             assert row["n"] == toy_study.N and 0 <= row["high_quality_share"] <= 1
             assert math.isfinite(row["energy_distance"])
 
 
 def test_scene_draws_frames_and_writes_a_small_gif(tmp_path, monkeypatch):
-    monkeypatch.setattr(toy_gans, "refit", lambda G, draw, n_steps: (lambda x: -x.square().sum(1), []))
-    monkeypatch.setattr(scenes_plane, "refit", toy_gans.refit)
-    path = scenes_plane.gaussians(tmp_path, n_steps=4, n_frames=3, n_chains=50)
+    monkeypatch.setattr(common, "refit", lambda G, draw, n_steps: (lambda x: -x.square().sum(1), []))
+    path = gaussians.gaussians(tmp_path, n_steps=4, n_frames=3, n_chains=50)
     assert path.name == "gaussians_chains.gif" and path.stat().st_size < 3_000_000

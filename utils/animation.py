@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image, ImageDraw
-from torch import Tensor
+from torch import Tensor, nn
 
 from utils.checkpoints import write_atomically
 from utils.energy import LogDensity, latent_energy, standard_normal
-from utils.plotting import COLOURS, image_grid
+from utils.metrics.toy import high_quality_share
+from utils.plotting import COLOURS, grid_points, image_grid
 from utils.samplers import State, sample, ula
+from utils.toy import TARGETS
 
 FORMATS = ("gif", "mp4")
 MAX_BYTES = 3_000_000  # of an animation in the repository
@@ -288,3 +290,60 @@ def _drawing(shown: list[Tensor], real: Tensor | None, size: int, columns: int) 
 def _pale(colour: str) -> str:
     """`colour` "#rrggbb" halfway to white."""
     return "#" + "".join(f"{(int(colour[i : i + 2], 16) + 255) // 2:02x}" for i in (1, 3, 5))
+
+
+DATA_EXTENT, LATENT_EXTENT, SIDE = 2.75, 3.5, 330  # of the two panels of 2-D chains
+
+
+@torch.no_grad()
+def pale_map(
+    f: Callable[[Tensor], Tensor], extent: float, darkest: float = 0.55, n: int = 165, side: int = SIDE
+) -> np.ndarray:
+    """f: (m, 2) -> (m,) over the square as a grey frame (side, side, 3), pale enough to lie under points."""
+    frame = map_frame(f(grid_points(extent, n)).view(n, n).numpy(), side)
+    return (255 - darkest * (255 - frame.astype(float))).astype(np.uint8)
+
+
+def chain_frames(
+    target: str,
+    G: nn.Module,
+    logit: nn.Module,
+    n_chains: int = 2000,
+    step_size: float = 1e-3,
+    n_steps: int = 120,
+    every: int = 3,
+    seed: int = 0,
+    n_frames: int | None = None,
+    side: int = SIDE,
+) -> list[np.ndarray]:
+    """Frames of ULA chains that start at the prior: one every `every` steps, or `n_frames` of them.
+
+    Args:
+        target: "25-gaussians" or "swiss-roll"; its density is the left background.
+        G, logit: frozen generator z (n, 2) -> x (n, 2) and d (n, 2) -> (n,).
+        side: of each of the two panels in pixels.
+    """
+    wanted = frame_steps(n_steps, n_frames) if n_frames else range(0, n_steps + 1, every)
+    energy = latent_energy(G, logit)
+    left = pale_map(lambda x: TARGETS[target].log_prob(x).exp(), DATA_EXTENT, side=side)
+    lowest = energy(grid_points(LATENT_EXTENT, 165)).min()
+    # all above 8 nats is white
+    right = pale_map(lambda z: -energy(z).clamp_max(lowest + 8), LATENT_EXTENT, side=side)
+    frames = []
+
+    @torch.no_grad()
+    def draw(step: int, state: State) -> None:
+        if step in wanted:
+            x = G(state.z)
+            share = high_quality_share(x, TARGETS[target])
+            text = f"step {step:3d}   {share:5.1%} within 4 std      data space (left), latent space (right)"
+            panels = [
+                draw_points(left, x.numpy(), DATA_EXTENT, COLOURS["chain"]),
+                draw_points(right, state.z.numpy(), LATENT_EXTENT, COLOURS["chain"]),
+            ]
+            frames.append(with_caption(side_by_side(panels), text))
+
+    generator = torch.Generator().manual_seed(seed)
+    z0 = torch.randn(n_chains, 2, generator=generator)
+    sample(energy, z0, ula(step_size), n_steps, generator, callback=draw)
+    return frames

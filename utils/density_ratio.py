@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utils.losses import logistic_discriminator, r1_penalty
+from utils.toy import GaussianMixture
 
 Logit = Callable[[Tensor], Tensor]
 
@@ -250,3 +251,36 @@ class GridLogit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.log_prob(x) - self.log_p_g(x)
+
+
+def logit_snapshots(
+    logit: nn.Module,
+    p_d: GaussianMixture,
+    p_g: GaussianMixture,
+    x: Tensor,
+    *,
+    n_steps: int,
+    every: int = 10,
+    batch_size: int = 256,
+    lr: float = 3e-3,
+    seed: int = 0,
+) -> list[tuple[int, Tensor]]:
+    """Fit `logit` in place to fresh samples of p_d against p_g and return [(step, d(x))] every `every` steps.
+
+    The weights that are put back in the end are the best on 2,000 held-out points of each density, so the
+    network itself can differ a little from the last snapshot.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    real, fake = p_d.sample(2000, generator), p_g.sample(2000, generator)
+    snapshots: list[tuple[int, Tensor]] = []
+
+    @torch.no_grad()
+    def held_out() -> float:
+        snapshots.append((min(every * len(snapshots), n_steps), logit(x)))
+        return logistic_loss(logit(real), logit(fake))
+
+    fit_logit(
+        logit, p_d.sample, p_g.sample, held_out, n_steps=n_steps, lr=lr, batch_size=batch_size,
+        check_every=every, patience=n_steps, seed=seed,
+    )  # fmt: skip
+    return snapshots

@@ -21,7 +21,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPException
 from pathlib import Path, PurePath
 from urllib.error import HTTPError, URLError
@@ -507,3 +507,21 @@ def load_folder(path: str | Path, size: int, resize: bool = False) -> ImageSet:
         raise ImagesNotFound(f"path={path} holds no image ({', '.join(sorted(SUFFIXES))})")
     images, _, _ = _canonical(_decode(_read_images(entries), len(entries), size, resize), None)
     return ImageSet(images, None, f"{len(images):,} images from {path}")
+
+
+N_HELD_OUT = 10_000  # faces, the last ones: never trained on, for calibration and reference statistics
+
+
+def load_faces(split: str, allow_download: bool = True) -> ImageSet:
+    """CelebA at 64x64, split into "train" (all but the last 10,000 images) and "test" (those).
+
+    The official split keeps identities apart; this one does not, since a subset of the images may be all
+    there is. It holds for pictures, not for people.
+    """
+    faces = load_celeba64(allow_download=allow_download)
+    if len(faces.images) <= N_HELD_OUT:
+        raise ValueError(f"found {len(faces.images)} faces, but {N_HELD_OUT:,} are held out: more are needed")
+    if split not in ("train", "test"):
+        raise ValueError(f"split={split!r} is unknown; use 'train' or 'test'")
+    part = slice(None, -N_HELD_OUT) if split == "train" else slice(-N_HELD_OUT, None)
+    return replace(faces, images=faces.images[part])

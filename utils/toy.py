@@ -124,3 +124,6 @@ def distance_to_mode(x: Tensor, target: GaussianMixture) -> tuple[Tensor, Tensor
     """Distance of x (n, dim) to the nearest mean, in units of `target.std`, and its index; both (n,)."""
     distances, nearest = torch.cdist(x, target.means.to(x)).min(1)
     return distances / target.std, nearest
+
+
+TARGETS: dict[str, GaussianMixture | SwissRoll] = {"25-gaussians": gaussian_grid(), "swiss-roll": SwissRoll()}

@@ -137,6 +137,7 @@ class _Run:
         self.G, self.D, self.config = G, D, config
         self.G_ema = copy.deepcopy(G).requires_grad_(False)
         self.optim_g = torch.optim.Adam(G.parameters(), config.lr_g, config.betas)
+        D.requires_grad_(True)  # an interrupted call may have left it off
         trained = [p for p in D.parameters() if p.requires_grad]  # a projected D is frozen in part
         self.optim_d = torch.optim.Adam(trained, config.lr_d, config.betas)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -239,7 +240,6 @@ def train_gan(
         return torch.randn(config.batch_size, G.latent_dim, generator=run.generator).to(device)
 
     def step_discriminator() -> dict[str, Tensor]:
-        D.requires_grad_(True)  # an interrupted call may have left it off
         real = draw_real(config.batch_size, run.generator)
         with autocast():
             with torch.no_grad():

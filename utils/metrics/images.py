@@ -315,7 +315,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except SafetensorError as error:
         raise ValueError(
             f"{path} is damaged ({error}); restore it with `git checkout -- {path.name}` in {path.parent}, "
-            "or make it again with `python -m utils.recipes.reference_statistics`"
+            "or make it again with `python -m data.recipes.reference_statistics`"
         ) from error
 
 
@@ -329,7 +329,7 @@ def load_reference(
         ValueError: they were made with other weights of the extractor, or are damaged.
     """
     path = reference_path(extractor, split, data, folder)
-    command = "make them with `python -m utils.recipes.reference_statistics`"
+    command = "make them with `python -m data.recipes.reference_statistics`"
     if not path.exists():
         there = sorted(p.name for p in folder.glob("*.safetensors"))
         raise FileNotFoundError(

@@ -1,0 +1,1 @@
+"""The commands that make what lies in `data/`: checkpoints, statistics, studies."""

@@ -1,0 +1,43 @@
+"""Train the CIFAR-10 GAN of the course: `python -m data.recipes.cifar10_gan`.
+
+Presets: `cpu`, the committed checkpoint (a DCGAN, about an hour on two cores with bfloat16), and `gpu`,
+the SNGAN recipe of Miyato et al. (2018). An interrupted run goes on where it was when called again.
+"""
+
+from dataclasses import replace
+
+from data.recipes.image_gan import run
+from utils.images import load_cifar10
+from utils.training import TrainConfig
+
+PROJECTED = TrainConfig(
+    loss="hinge", n_steps=30_000, betas=(0.0, 0.99), decay_from=0.6, precision="bfloat16",
+    augment=("colour", "translation"), share_fakes=True, save_every=500,
+)  # fmt: skip
+PRESETS = {
+    "cpu": (
+        {"family": "projected", "latent_dim": 128, "g_width": 64, "d_width": 128, "image_size": 32},
+        PROJECTED,
+    ),
+    "gpu": (
+        {"family": "projected", "latent_dim": 128, "g_width": 96, "d_width": 128, "image_size": 32},
+        replace(PROJECTED, n_steps=60_000, ema_decay=0.9995),
+    ),
+    "dcgan": (
+        {"family": "dcgan", "latent_dim": 128, "g_width": 48, "d_width": 32, "image_size": 32},
+        TrainConfig(loss="non_saturating", n_steps=16_000, lr_g=2e-4, lr_d=4e-4, precision="bfloat16"),
+    ),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    card = {
+        "task": "CIFAR-10 images at 32x32",
+        "data": "{n} images of the CIFAR-10 training split, in [-1, 1], no augmentation",
+    }
+    title = __doc__.splitlines()[0]
+    run("cifar10_gan", title, PRESETS, lambda: load_cifar10("train"), card, arguments)
+
+
+if __name__ == "__main__":
+    main()

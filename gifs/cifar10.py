@@ -1,0 +1,24 @@
+"""An animation for notebook 10: chains on CIFAR-10 under three step sizes."""
+
+from pathlib import Path
+
+from gifs.common import image_chains
+
+STEP_SIZES = (0.01, 0.1, 1.0)  # gentle, good, extreme
+
+
+def cifar10(
+    folder: Path,
+    n_steps: int = 60,
+    n_frames: int = 21,
+    size: int = 264,
+    seed: int = 1,
+    checkpoint: str = "cifar10-gan",
+    logit: str = "continued-r1",
+    extension: str = "gif",
+) -> Path:
+    """Sixteen chains on CIFAR-10 under a gentle, a good and an extreme step size, side by side."""
+    return image_chains(
+        folder, checkpoint, "cifar10_chains", step_sizes=STEP_SIZES, logit=logit, n_chains=16,
+        n_steps=n_steps, n_frames=n_frames, size=size, seed=seed, extension=extension,
+    )  # fmt: skip

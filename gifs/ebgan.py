@@ -1,0 +1,84 @@
+"""An animation for notebook 05: the energy of EBGAN's discriminator while it learns a ring of Gaussians."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from data.recipes.ebgan_study import RING, build, config_of, draw_samples, ring_setting
+from utils.animation import write_animation
+from utils.plotting import COLOURS, grid_points
+from utils.training import train_gan
+
+EXTENT, CELLS = 3.2, 100
+
+
+def energy_frames(
+    real: Tensor, highest: float, size: int = 296
+) -> Callable[[str, Tensor, Tensor], np.ndarray]:
+    """A function that draws one frame (H, W, 3) from a title, energies of the grid and samples (n, 2).
+
+    The figure is laid out once and changed from frame to frame, which is several times faster. Grey is high
+    energy, white is 0; the colours end at `highest`; `size` is the height in pixels.
+    """
+    figure = Figure(figsize=(4.6, 3.7), dpi=size / 3.7, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    picture = ax.imshow(
+        np.zeros((CELLS, CELLS)), origin="lower", extent=(-EXTENT, EXTENT, -EXTENT, EXTENT), cmap="Greys",
+        vmin=0, vmax=highest,
+    )  # fmt: skip
+    figure.colorbar(picture, ax=ax, label="energy U(x), in the units of x", shrink=0.9)
+    ax.plot(real[:, 0], real[:, 1], "x", ms=4, color=COLOURS["data"], label="data")
+    (points,) = ax.plot([], [], ".", ms=4, mew=0, color=COLOURS["generator"], label="samples")
+    ax.legend(loc="upper right", fontsize=8, framealpha=0.9, markerscale=1.5)
+    ax.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), title="generator step")
+    ax.grid(False)
+    canvas.draw()
+    figure.set_layout_engine("none")
+
+    def draw(title: str, energies: Tensor, samples: Tensor) -> np.ndarray:
+        picture.set_data(energies.view(CELLS, CELLS).numpy())
+        points.set_data(*samples.T.numpy())
+        ax.set_title(title, fontsize=10)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+    return draw
+
+
+def ebgan_energy(
+    folder: Path,
+    n_frames: int = 40,
+    n_steps: int = 1500,
+    seed: int = 1,
+    size: int = 296,
+    extension: str = "gif",
+) -> Path:
+    """The energy surface of EBGAN's D on the ring during training, with real points and samples.
+
+    Trains from scratch; writes at most `n_frames` frames to `ebgan_energy.<extension>` in `folder`, and
+    returns its path.
+    """
+    if not 2 <= n_frames <= n_steps:
+        raise ValueError(f"n_frames={n_frames} must lie between 2 and n_steps={n_steps}")
+    setting = ring_setting(seed=seed, n_steps=n_steps)
+    G, D = build(setting)
+    grid = grid_points(EXTENT, CELLS)
+    draw = energy_frames(RING.sample(80, torch.Generator().manual_seed(seed)), 2 * setting.margins[0], size)
+    frames = []
+
+    @torch.no_grad()
+    def keep(step: int, G_ema: nn.Module) -> None:
+        frames.append(draw(f"generator step {step}", D(grid), draw_samples(G_ema, 400)))
+
+    keep(0, G)
+    config = replace(config_of(setting), save_every=math.ceil(n_steps / (n_frames - 1)))
+    train_gan(G, D, RING.sample, config, on_save=keep, progress=False)
+    return write_animation(frames, folder / f"ebgan_energy.{extension}", milliseconds=160, colours=128)

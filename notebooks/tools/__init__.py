@@ -1,0 +1,1 @@
+"""Execute, synchronise and derive from the notebooks: student versions, book, slides."""

@@ -1,0 +1,111 @@
+"""Execute a whole notebook: `python -m notebooks.tools.execute notebooks/10_cifar10.ipynb`.
+
+The executed copy goes to `build/`; with `--in-place` (how stored outputs are made) it replaces the notebook.
+"""
+
+import argparse
+import base64
+import io
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from PIL import Image
+
+from utils.config import ROOT, budget
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+LARGE = 95_000  # bytes of a figure; the structure tests allow 100,000
+
+
+def shrink(png: str) -> str:
+    """A figure (base64), with a palette of 256 colours if it has more than `LARGE` bytes."""
+    data = base64.b64decode(png)
+    if len(data) <= LARGE:
+        return png
+    small = io.BytesIO()
+    Image.open(io.BytesIO(data)).convert("RGB").quantize(256).save(small, "png", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
+
+
+def clean(notebook: nbformat.NotebookNode) -> None:
+    """Remove what GitHub cannot show and what only differs from machine to machine."""
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            for data in (output.get("data", {}) for output in cell.outputs):
+                if "image/png" in data:
+                    data["image/png"] = shrink(data["image/png"])
+
+
+def execute(source: Path, target: Path) -> None:
+    """Execute the notebook `source` in its own folder and write it to `target`, with progress by section.
+
+    Raises:
+        CellExecutionError: a cell raised; what ran until then is in `build/`.
+    """
+    notebook = nbformat.read(source, as_version=4)
+    start = time.time()
+
+    def announce(cell: dict, cell_index: int) -> None:
+        heading = re.search(r"^#+ (.+)", cell["source"], re.M) if cell["cell_type"] == "markdown" else None
+        if heading:
+            minutes, seconds = divmod(int(time.time() - start), 60)
+            progress = f"{cell_index + 1}/{len(notebook.cells)}"
+            print(f"[{minutes:02d}:{seconds:02d}] cell {progress}: {heading[1]}", flush=True)
+
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(source.parent)}},
+        extra_arguments=["--log-level=ERROR"],
+        store_widget_state=False,
+        record_timing=False,
+        coalesce_streams=True,
+        on_cell_start=announce,
+    )
+    # nbclient imitates the Output widget, and now and then waits for ever in that. Without it, what an
+    # `interact` shows first is stored as an ordinary output, and so is the error that it would swallow.
+    client.comm_open_handlers = {"jupyter.widget": lambda message: None}
+    try:
+        client.execute()
+        for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
+            if output.output_type == "error":
+                raise CellExecutionError("\n".join(output.traceback), output.ename, output.evalue)
+    except BaseException:
+        target = ROOT / "build" / source.name
+        raise
+    finally:
+        clean(notebook)
+        target.parent.mkdir(exist_ok=True)
+        nbformat.write(notebook, target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    parser.add_argument("--in-place", action="store_true", help="store the outputs in the notebook itself")
+    args = parser.parse_args()
+    if args.in_place and budget() == "fast":
+        parser.error("outputs of the budget `fast` are never stored; unset COURSE_BUDGET")
+    for source in (path.resolve() for path in args.notebooks):
+        target = source if args.in_place else ROOT / "build" / source.name
+        print(f"executing {source} (budget: {budget()})", flush=True)
+        try:
+            execute(source, target)
+        except (CellExecutionError, DeadKernelError) as error:
+            sys.exit(f"{error}\n{source.name} stopped at an error; see {ROOT / 'build' / source.name}")
+        print(f"executed notebook: {target}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

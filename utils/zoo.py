@@ -1,0 +1,173 @@
+"""Whatever a notebook loads that was made before: the stored GANs, their fitted logits, and the toy GANs.
+
+The commands that made them lie in `data/recipes/`.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from utils.checkpoints import freeze, load_checkpoint
+from utils.density_ratio import (
+    Affine,
+    CoarseLogit,
+    FeatureHead,
+    GridLogit,
+    fit_logit,
+    logistic_loss,
+    logits_of,
+    platt,
+)
+from utils.models import build_gan
+from utils.models.dcgan import DCGANDiscriminator
+from utils.models.layers import bake
+from utils.models.mlp import MLPDiscriminator, MLPGenerator
+from utils.toy import TARGETS, GaussianMixture, SwissRoll
+
+HIDDEN = 256
+COARSE_FACTOR, COARSE_WIDTH = 4, 16  # blocks of 4 x 4 pixels; base channels of a discriminator at 32 px
+STEPS = {"imperfect": 1000, "good": 5000}
+SEEDS = range(5)
+ARCHITECTURE = {"width": 128, "depth": 3}
+
+
+# -- images ---------------------------------------------------------------------------------------------
+
+
+def load_gan(name: str = "cifar10-gan", device: torch.device | str = "cpu") -> tuple[nn.Module, nn.Module]:
+    """The frozen generator and discriminator of a checkpoint; d still has its spectral norm."""
+    states, card = load_checkpoint(name)
+    G, D = build_gan(**card["architecture"])
+    G.load_state_dict(states["G"])
+    D.load_state_dict(states["D"])
+    return freeze(G, device), freeze(D, device)
+
+
+def load_logit(
+    kind: str, D: nn.Module, *, calibrated: bool = True, name: str = "cifar10-logits"
+) -> nn.Module:
+    """One of the fitted logits as a frozen, baked module x -> (n,); `D` gives what they were built from.
+
+    `kind` is one of the card's: "raw", "head", "continued", "continued-r1", "coarse"; `calibrated=False`
+    leaves out Platt's line.
+    """
+    states, card = load_checkpoint(name)
+    if kind not in card["logits"]:
+        raise ValueError(f"kind={kind!r} is unknown; choose one of {', '.join(card['logits'])}")
+    logit = copy.deepcopy(D)
+    if kind == "head":
+        logit = FeatureHead(logit, HIDDEN)
+        logit.net.load_state_dict(states["head"])
+    elif kind == "coarse":
+        logit = new_coarse_logit()
+        logit.body.load_state_dict(states["coarse"])
+    elif kind != "raw":
+        logit.load_state_dict(states[kind])
+    entry = card["logits"][kind]
+    if calibrated:
+        logit = Affine(logit, entry["slope"], entry["intercept"])
+    return freeze(bake(logit), next(D.parameters()).device)
+
+
+def new_coarse_logit(seed: int = 0) -> CoarseLogit:
+    """An untrained d of images averaged over blocks."""
+    torch.manual_seed(seed)
+    return CoarseLogit(DCGANDiscriminator(COARSE_WIDTH, image_size=32), COARSE_FACTOR)
+
+
+@torch.no_grad()
+def draw_samples(G: nn.Module, n: int, generator: torch.Generator, batch_size: int = 500) -> Tensor:
+    """n fresh samples of G, (n, 3, s, s)."""
+    device = next(G.parameters()).device
+    z = torch.randn(n, G.latent_dim, generator=generator).to(device)
+    return torch.cat([G(part) for part in z.split(batch_size)])
+
+
+# -- the plane ------------------------------------------------------------------------------------------
+
+
+def build(seed: int) -> tuple[MLPGenerator, MLPDiscriminator]:
+    """New networks with the initial weights of `seed`."""
+    torch.manual_seed(seed)
+    return MLPGenerator(2, **ARCHITECTURE), MLPDiscriminator(**ARCHITECTURE)
+
+
+def checkpoint_of(target: str) -> str:
+    """Name of the checkpoint that holds all GANs of a target."""
+    return f"toy-gans-{target}"
+
+
+def load_toy_gan(
+    target: str, quality: str = "imperfect", seed: int = 0, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, nn.Module]:
+    """The frozen generator and discriminator of one stored run; D returns its raw logit.
+
+    Args:
+        target: "25-gaussians" or "swiss-roll".
+        quality: "imperfect" or "good".
+        seed: 0 to 4.
+        device: where the networks go.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"target={target!r} is unknown; choose one of {', '.join(TARGETS)}")
+    states, _ = load_checkpoint(checkpoint_of(target))
+    if f"{quality}-{seed}-G" not in states:
+        raise ValueError(f"quality={quality!r}, seed={seed}: stored are {', '.join(STEPS)}, seeds 0 to 4")
+    G, D = build(seed)
+    G.load_state_dict(states[f"{quality}-{seed}-G"])
+    D.load_state_dict(states[f"{quality}-{seed}-D"])
+    return freeze(G, device), freeze(D, device)
+
+
+def samples_of(G: nn.Module) -> Callable[[int, torch.Generator], Tensor]:
+    """`draw_fake(n, generator)` of a frozen generator."""
+
+    @torch.no_grad()
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        z = torch.randn(n, G.latent_dim, generator=generator)
+        return G(z.to(next(G.parameters()).device))
+
+    return draw
+
+
+def calibrate(
+    logit: nn.Module, draw_real: Callable, draw_fake: Callable, n: int = 10_000, seed: int = 100
+) -> Affine:
+    """`logit` with Platt's slope and intercept from n fresh real points and n fresh samples."""
+    generator = torch.Generator().manual_seed(seed)
+    real, fake = draw_real(n, generator), draw_fake(n, generator)
+    return freeze(Affine(logit, *platt(logits_of(logit, real), logits_of(logit, fake))))
+
+
+def refit(
+    G: nn.Module, draw_real: Callable, n_steps: int = 2500, r1_weight: float = 1e-4, seed: int = 0
+) -> tuple[Affine, list[tuple[int, float]]]:
+    """A new logit fitted to the frozen G by the logistic loss and Platt-scaled, and its held-out history.
+
+    In the plane fresh data cost nothing, so there is no overfitting to stop early. A little R1 keeps d from
+    growing without bound where there are data but hardly any samples.
+    """
+    draw_fake = samples_of(G)
+    generator = torch.Generator().manual_seed(10_000 + seed)
+    real, fake = draw_real(10_000, generator), draw_fake(10_000, generator)
+    torch.manual_seed(1000 + seed)
+    logit = MLPDiscriminator(**ARCHITECTURE).to(real.device)
+
+    def held_out() -> float:
+        return logistic_loss(logits_of(logit, real, 10_000), logits_of(logit, fake, 10_000))
+
+    history = fit_logit(
+        logit, draw_real, draw_fake, held_out, n_steps=n_steps, lr=4e-3, batch_size=512, decay=True,
+        r1_weight=r1_weight, check_every=250, patience=1 + n_steps // 250, seed=seed,
+    )  # fmt: skip
+    return calibrate(freeze(logit), draw_real, draw_fake), history
+
+
+def nearly_exact(
+    G: nn.Module, target: GaussianMixture | SwissRoll, n_samples: int = 4_000_000, seed: int = 0
+) -> GridLogit:
+    """log p_d/p_g with p_g counted on a grid from `n_samples` samples of G."""
+    generator = torch.Generator().manual_seed(20_000 + seed)
+    return freeze(GridLogit(target.log_prob, samples_of(G), generator, n_samples=n_samples))
