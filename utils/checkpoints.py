@@ -4,35 +4,44 @@ A checkpoint `name` is the pair `data/checkpoints/name.safetensors` and `name.js
 the weights were made (architecture, data, steps, seed, command, metrics) and carries their sha256.
 """
 
+import argparse
 import hashlib
 import json
 import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import safetensors.torch
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from utils.config import CHECKPOINTS
 
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+States = dict[str, dict[str, Tensor]]  # module -> state dict
+
 
 def sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file, read in chunks."""
-    digest = hashlib.sha256()
+    """Hexadecimal sha256 of a file."""
     with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, write) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call `write(temporary)`, then move the result to `path`: a full disk or a kill leaves the old file.
+
+    Each call has a temporary file of its own; of several that write to one `path` the last wins.
 
     Raises OSError, naming `path`, if `write` cannot write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         write(temporary)
         os.replace(temporary, path)
@@ -44,31 +53,55 @@ def write_atomically(path: Path, write) -> None:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep all others that ask for the lock of `path` waiting, threads and processes; leaves no file."""
+    with FileLock(lock := path.with_name(f".{path.name}.lock")):
+        yield
+        with suppress(OSError):  # Windows deletes no open file
+            lock.unlink()
+
+
 def save_checkpoint(name: str, modules: dict[str, nn.Module], card: dict, folder: Path = CHECKPOINTS) -> Path:
     """Write the state of `modules` and the card; returns the path of the weights.
 
-    Keys are `<module>.<parameter>`. The card gains `sha256`, `bytes` and `parameters` (a count). If either
-    cannot be written, both old files stay.
+    Keys are `<module>.<parameter>`, without what `torch.compile`, `DataParallel` and `AveragedModel` add. The
+    card gains `sha256`, `bytes` and `parameters` (a count). If either cannot be written, both old files stay.
+
+    Raises:
+        ValueError: a module's name has a dot or is empty.
+        TypeError: what the card holds under the key named is neither JSON nor a number or array.
     """
-    tensors = {
-        f"{prefix}.{key}": value.detach().cpu().contiguous().clone()
-        for prefix, module in modules.items()
-        for key, value in module.state_dict().items()
-    }
-    path = folder / f"{name}.safetensors"
+    if bad := [prefix for prefix in modules if not prefix or "." in prefix]:
+        raise ValueError(f"modules has the names {bad}: they must have no dot and not be empty; rename them")
+    tensors, counts, path = {}, {}, folder / f"{name}.safetensors"
+    for prefix, module in modules.items():
+        while isinstance(module, WRAPPERS):
+            module = module.module
+        counts[prefix] = sum(p.numel() for p in module.parameters())
+        for key, value in module.state_dict().items():
+            clean = f"{prefix}.{key.replace('_orig_mod.', '')}"
+            tensors[clean] = value.detach().cpu().contiguous().clone()
+    for key, value in card.items():
+        try:
+            json.dumps(value, default=_plain)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"card[{key!r}] cannot be written as JSON: {error}") from error
 
     def write(temporary: Path) -> None:
         save_file(tensors, temporary)
-        whole = card | {
-            "sha256": sha256(temporary),
-            "bytes": temporary.stat().st_size,
-            "parameters": {k: sum(p.numel() for p in m.parameters()) for k, m in modules.items()},
-        }
-        text = json.dumps(whole, indent=2) + "\n"
+        made = {"sha256": sha256(temporary), "bytes": temporary.stat().st_size, "parameters": counts}
+        text = json.dumps(card | made, indent=2, default=_plain) + "\n"
         write_atomically(path.with_suffix(".json"), lambda p: p.write_text(text, encoding="utf-8"))
 
-    write_atomically(path, write)
+    with locked(path):
+        write_atomically(path, write)
     return path
+
+
+def _plain(value: object) -> object:
+    """Numbers and arrays of numpy and torch, and paths, in the types of JSON."""
+    return value.tolist() if hasattr(value, "tolist") else os.fspath(value)
 
 
 def read_card(name: str, folder: Path = CHECKPOINTS) -> dict:
@@ -80,9 +113,8 @@ def read_card(name: str, folder: Path = CHECKPOINTS) -> dict:
     """
     path = folder / f"{name}.json"
     if not path.exists():
-        raise FileNotFoundError(
-            f"no checkpoint {name!r} in {folder}; available: {list_checkpoints(folder) or 'none'}"
-        )
+        there = list_checkpoints(folder) or "none"
+        raise FileNotFoundError(f"no checkpoint {name!r} in {folder}; available: {there}")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -95,36 +127,95 @@ def list_checkpoints(folder: Path = CHECKPOINTS) -> list[str]:
     return sorted(p.stem for p in folder.glob("*.json") if p.with_suffix(".safetensors").exists())
 
 
-def load_checkpoint(name: str, folder: Path = CHECKPOINTS) -> tuple[dict[str, dict[str, Tensor]], dict]:
+def load_checkpoint(name: str, folder: Path = CHECKPOINTS) -> tuple[States, dict]:
     """Return `({module: state_dict}, card)` after checking the file against its card.
 
     Raises:
         FileNotFoundError: no such checkpoint.
         ValueError: the weights are damaged or are not those the card describes.
     """
-    card = read_card(name, folder)
-    path = folder / f"{name}.safetensors"
-    remedy = (
-        f"restore it with `git checkout -- {path.name}` in {path.parent}, or retrain: {card.get('command')}"
-    )
+    read_card(name, folder)
+    try:
+        return _load(name, folder)
+    except (ValueError, FileNotFoundError):  # or the pair is just being replaced: look again when it is not
+        with suppress(OSError), locked(folder / f"{name}.safetensors"):
+            return _load(name, folder)
+        raise
+
+
+def _load(name: str, folder: Path) -> tuple[States, dict]:
+    card, path = read_card(name, folder), folder / f"{name}.safetensors"
+    remedy = f"restore it with `git checkout -- {path.name}` in {path.parent}, or retrain: "
+    remedy += str(card.get("command"))
     if not path.exists():
         raise FileNotFoundError(f"checkpoint {name!r} has a card but no weights at {path}; {remedy}")
-    if sha256(path) != card["sha256"]:
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != card["sha256"]:
         raise ValueError(f"checkpoint {path} does not match the sha256 of its card; {remedy}")
     try:
-        tensors = load_file(path)
+        tensors = safetensors.torch.load(data)
     except SafetensorError as error:
         raise ValueError(f"checkpoint {path} is damaged ({error}); {remedy}") from error
-    states: dict[str, dict[str, Tensor]] = {}
+    states: States = {}
     for key, value in tensors.items():
         module, _, parameter = key.partition(".")
         states.setdefault(module, {})[parameter] = value
     return states, card
 
 
+def load_state_dict_file(path: Path, key: str | None = None) -> dict[str, Tensor]:
+    """A state dict, on the CPU, from a stranger's `.pth` or `.safetensors` file; none of its code is run.
+
+    `key` says which, as "G" or "models.G", where the file holds several. Of the parameters' names goes what
+    `DataParallel` and `torch.compile` put before them.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it holds a pickled object, or is damaged, or has no such key; the keys are listed.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".safetensors":
+            loaded = safetensors.torch.load_file(path)
+        else:
+            with torch.serialization.safe_globals([argparse.Namespace]):  # often beside: it only holds values
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{path} is damaged or holds more than tensors ({str(error).splitlines()[0]}). To unpickle a "
+            "whole network runs code: do that in the program that made it, and store net.state_dict() there"
+        ) from error
+    found = dict(_state_dicts(loaded))
+    if key is None and len(found) == 1:
+        (key,) = found
+    if key not in found:
+        raise ValueError(f"key={key!r} names no state dict in {path}; give one of {list(found)}")
+    state = {name.replace("_orig_mod.", ""): value for name, value in found[key].items()}
+    while state and all(name.startswith("module.") or name == "n_averaged" for name in state):
+        state = {name[7:]: value for name, value in state.items() if name != "n_averaged"}
+    return state
+
+
+def _state_dicts(value: object, name: str = "") -> Iterator[tuple[str, Mapping[str, Tensor]]]:
+    """The dicts of tensors in nested dicts, with their keys joined by dots."""
+    if isinstance(value, Mapping) and value:
+        if all(isinstance(v, Tensor) for v in value.values()):
+            yield name, value
+        else:
+            for key, inner in value.items():
+                yield from _state_dicts(inner, f"{name}.{key}".lstrip("."))
+
+
 def freeze(module: nn.Module, device: torch.device | str | None = None) -> nn.Module:
     """Put a module in evaluation mode with no parameter requiring a gradient; returns it."""
-    module.to(device).eval().requires_grad_(False)
-    if all(p.device.type != "mps" for p in module.parameters()):
-        module.to(memory_format=torch.channels_last)  # 15 to 25 % faster for these networks on a CPU
+    return module.to(device).eval().requires_grad_(False)
+
+
+def channels_last(module: nn.Module) -> nn.Module:
+    """Lay out convolutions anew in memory, 15 to 25 % faster on a CPU; `.view` may refuse their images."""
+    for p in module.parameters():
+        if p.ndim == 4 and p.device.type != "mps":
+            p.data = p.data.contiguous(memory_format=torch.channels_last)
     return module

