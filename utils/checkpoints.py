@@ -57,9 +57,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Keep all others that ask for the lock of `path` waiting, threads and processes; leaves no file."""
     with FileLock(lock := path.with_name(f".{path.name}.lock")):
-        yield
-        with suppress(OSError):  # Windows deletes no open file
-            lock.unlink()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows deletes no open file
+                lock.unlink()
 
 
 def save_checkpoint(name: str, modules: dict[str, nn.Module], card: dict, folder: Path = CHECKPOINTS) -> Path:

@@ -13,22 +13,30 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch import Tensor
 
 from utils.checkpoints import write_atomically
 from utils.config import STATISTICS
-from utils.metrics.extractors import INCEPTION, Extractor, check_images, require
+from utils.metrics.extractors import INCEPTION, Extractor
+
+COMMAND = "make them with `python -m data.recipes.reference_statistics`"
 
 
 def check_features(features: Tensor, name: str = "features") -> Tensor:
     """`features` (n, d) as float64 on the CPU; raises ValueError unless n >= 1 and all are finite."""
-    if features.ndim != 2 or len(features) == 0:
-        raise ValueError(f"{name} must be (n, d) with n >= 1, not {tuple(features.shape)}")
+    features = torch.as_tensor(features)
+    if features.ndim != 2 or 0 in features.shape or features.is_complex():
+        found = f"{tuple(features.shape)} of {features.dtype}"
+        raise ValueError(f"{name} must be real numbers (n, d) with n >= 1, not {found}")
     features = features.detach().cpu().double()
     if not features.isfinite().all():
         raise ValueError(f"{name} contain values that are not finite")
     return features
+
+
+def _check_widths(a: int, b: int) -> None:
+    if a != b:
+        raise ValueError(f"cannot compare {a} features with {b}: are the extractors the same?")
 
 
 # -- moments and the Fréchet distance -----------------------------------------------------------------
@@ -74,72 +82,30 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     """Squared Fréchet (2-Wasserstein) distance of the Gaussians with these moments.
 
     |m_a - m_b|^2 + tr A + tr B - 2 tr (A^(1/2) B A^(1/2))^(1/2), Dowson and Landau (1982); FID is this for
-    features of Inception (Heusel et al., 2017). The product is symmetric, so its eigenvalues are real and
-    no complex square root is needed. The bias is upwards and of order 1/n: compare at equal n.
+    features of Inception (Heusel et al., 2017). The bias is upwards and of order 1/n: compare at equal n.
 
     Warns:
-        RuntimeWarning: n <= d, where a covariance has no full rank and the bias is large.
+        RuntimeWarning: n <= d, where a covariance has no full rank and the bias is large, or no spread.
 
-    Raises:
-        ValueError: other numbers of features, or fewer than two samples.
+    Raises ValueError for other numbers of features, or fewer than two samples.
     """
-    if a.mean.shape != b.mean.shape:
-        raise ValueError(
-            f"cannot compare {len(a.mean)} features with {len(b.mean)}: are the extractors the same?"
-        )
+    _check_widths(len(a.mean), len(b.mean))
     n, d = min(a.count, b.count), len(a.mean)
     if n < 2:
         raise ValueError(f"a covariance needs at least 2 samples, not {n}")
+    found = None
     if n <= d:
-        warnings.warn(
-            f"{n} samples for {d} features: the covariance has rank {n - 1} at most and the distance is "
-            f"biased strongly upwards; take many more than {d} samples",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        found = f"{n} samples for {d} features: the distance is biased strongly upwards; take many more"
+    if not min(a.cov.trace(), b.cov.trace()) > 0:
+        found = "all samples of one set have the same features: are its images constant?"
+    if found:
+        warnings.warn(found, RuntimeWarning, stacklevel=2)
     values, vectors = torch.linalg.eigh(a.cov)  # (d,), (d, d)
     root = vectors * values.clamp(min=0).sqrt()  # (d, d) with root @ root.T = A
-    product = torch.linalg.eigvalsh(root.T @ b.cov @ root)  # (d,), the eigenvalues of A^(1/2) B A^(1/2)
+    product = torch.linalg.eigvalsh(root.T @ b.cov @ root)  # (d,), of A^(1/2) B A^(1/2), symmetric: real
     overlap = product.clamp(min=0).sqrt().sum()  # rounding makes zeros slightly negative
     squared = (a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace() - 2 * overlap
     return squared.item()
-
-
-class _FeaturesOnly(nn.Module):
-    """An extractor's network without its posteriors, as torcheval wants it."""
-
-    def __init__(self, extractor: Extractor):
-        super().__init__()
-        self.network = extractor.network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)[0]
-
-
-def fid_torcheval(
-    real: Tensor, fake: Tensor, extractor: Extractor, batch_size: int = 32, progress: bool = False
-) -> float:
-    """Fréchet distance of two sets of uint8 images (n, 3, h, w) by torcheval's `FrechetInceptionDistance`.
-
-    An independent check of `frechet_distance`. torcheval sums features and their products in float32: it
-    loses the digits that the squared mean takes, so features with a mean far above their spread give
-    wrong, even negative distances. The network is our `extractor`; torcheval's own one resizes without
-    antialiasing, skips the normalisation its weights ask for, and gives numbers unlike the literature's.
-
-    Raises:
-        TypeError, ValueError: not uint8 images, or fewer than two (torcheval would return 0 or NaN).
-    """
-    metrics = require("torcheval.metrics", "torcheval torchvision")
-    metric = metrics.FrechetInceptionDistance(
-        model=_FeaturesOnly(extractor), feature_dim=extractor.feature_dim, device=extractor.device
-    )
-    for images, is_real in ((real, True), (fake, False)):
-        check_images(images)
-        if len(images) < 2:
-            raise ValueError(f"a covariance needs at least 2 images, not {len(images)}")
-        for batch in tqdm(images.split(batch_size), unit="batch", disable=not progress):
-            metric.update(batch.to(extractor.device), is_real=is_real)
-    return metric.compute().item()
 
 
 # -- the other measures -------------------------------------------------------------------------------
@@ -148,19 +114,24 @@ def fid_torcheval(
 def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, float]:
     """exp E_x KL(p(y|x) || p(y)): mean and standard deviation over `splits` parts (Salimans et al., 2016).
 
-    Between 1 and k. It is a *classifier score* unless the posteriors come from Inception. It rewards
-    confident and balanced posteriors and never looks at a real image. Rows are split in the order given.
+    Between 1 and k; a *classifier score* unless the posteriors come from Inception. It rewards confident and
+    balanced posteriors and never looks at a real image. Rows are split in the order given.
 
     Args:
-        probabilities: (n, k) posteriors, each row summing to 1.
+        probabilities: (n, k) posteriors, each row summing to 1 within the rounding of their type.
         splits: number of parts; a part of few rows scores too low.
 
-    Raises:
-        ValueError: rows that are no probabilities, or fewer rows than splits.
+    Raises ValueError for rows that are no probabilities, or fewer rows than splits.
     """
     p = check_features(probabilities, "probabilities")  # (n, k)
-    if (p < 0).any() or not torch.allclose(p.sum(dim=1), torch.ones(1, dtype=p.dtype), atol=1e-4):
-        raise ValueError("probabilities must be >= 0 and sum to 1 in each row; apply a softmax to logits")
+    rounding = torch.finfo(probabilities.dtype).eps if torch.is_floating_point(probabilities) else 0
+    sums = p.sum(dim=1, keepdim=True)  # (n, 1)
+    if (p < 0).any() or ((sums - 1).abs() > max(1e-4, rounding)).any():
+        raise ValueError(
+            "probabilities must be >= 0 and sum to 1 in each row, not to "
+            f"{sums.min():.4g} to {sums.max():.4g}; apply a softmax to logits"
+        )
+    p = p / sums
     if not 1 <= splits <= len(p):
         raise ValueError(f"splits={splits} must lie between 1 and the number of rows, {len(p)}")
     scores = []
@@ -173,32 +144,27 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, flo
     return scores.mean().item(), scores.std(correction=0).item()
 
 
-def _kernel_sum(x: Tensor, y: Tensor) -> Tensor:
-    """Sum over all pairs of the kernel (x . y / d + 1)^3, a block of rows at a time."""
-    return sum(((block @ y.T / x.shape[1] + 1) ** 3).sum() for block in x.split(1024))
-
-
 def squared_mmd(x: Tensor, y: Tensor) -> Tensor:
     """Unbiased squared maximum mean discrepancy of features (n, d) and (m, d), n and m at least 2.
 
     The kernel is (x . y / d + 1)^3; no sample is paired with itself, so the value may be negative.
     """
-    within = 0.0
-    for z in (x, y):
-        n = len(z)
-        itself = ((z.square().sum(dim=1) / z.shape[1] + 1) ** 3).sum()
-        within += (_kernel_sum(z, z) - itself) / (n * (n - 1))
-    return within - 2 * _kernel_sum(x, y) / (len(x) * len(y))
+
+    def pairs(a: Tensor, b: Tensor) -> Tensor:  # the sum over all, a block of rows at a time
+        return sum(((block @ b.T / b.shape[1] + 1) ** 3).sum() for block in a.split(1024))
+
+    def within(a: Tensor) -> Tensor:
+        itself = ((a.square().mean(dim=1) + 1) ** 3).sum()
+        return (pairs(a, a) - itself) / (len(a) * (len(a) - 1))
+
+    return within(x) + within(y) - 2 * pairs(x, y) / (len(x) * len(y))
 
 
 def _random_subsets(n: int, size: int, count: int, generator: torch.Generator) -> Tensor:
     """Indices (count, size) of random subsets of n things, disjoint as far as the things last."""
     per_round = n // size
-    rounds = [
-        torch.randperm(n, generator=generator)[: per_round * size].view(per_round, size)
-        for _ in range(-(-count // per_round))
-    ]
-    return torch.cat(rounds)[:count]
+    orders = [torch.randperm(n, generator=generator) for _ in range(-(-count // per_round))]
+    return torch.cat([order[: per_round * size].view(per_round, size) for order in orders])[:count]
 
 
 def kernel_distance(
@@ -206,9 +172,8 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """Unbiased squared MMD with the kernel (x . y / d + 1)^3: mean and standard error over random subsets.
 
-    KID for features of Inception (Binkowski et al., 2018). Being unbiased, its mean does not depend on n,
-    and it may be negative where the sets are alike. The standard error holds for disjoint subsets; once
-    n_subsets * subset_size exceeds a set, subsets share samples and it is too small.
+    KID for features of Inception (Binkowski et al., 2018). Its mean does not depend on n and may be negative.
+    The standard error is too small once n_subsets * subset_size exceeds a set: then subsets share samples.
 
     Args:
         a, b: features (n, d) and (m, d).
@@ -216,24 +181,16 @@ def kernel_distance(
         subset_size: samples of each set in a subset; at least 2, at most n and m.
         n_subsets: at least 2.
 
-    Raises:
-        ValueError: shapes that differ, or sizes out of range.
+    Raises ValueError for shapes that differ, or sizes out of range.
     """
     a, b = check_features(a, "a"), check_features(b, "b")
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(
-            f"cannot compare {a.shape[1]} features with {b.shape[1]}: are the extractors the same?"
-        )
+    _check_widths(a.shape[1], b.shape[1])
     if not 2 <= subset_size <= min(len(a), len(b)):
         raise ValueError(f"subset_size={subset_size} must lie between 2 and {min(len(a), len(b))}")
     if n_subsets < 2:
         raise ValueError(f"n_subsets={n_subsets} must be at least 2")
-    pairs = zip(
-        _random_subsets(len(a), subset_size, n_subsets, generator),
-        _random_subsets(len(b), subset_size, n_subsets, generator),
-        strict=True,
-    )
-    values = torch.stack([squared_mmd(a[i], b[j]) for i, j in pairs])  # (n_subsets,)
+    of_a, of_b = (_random_subsets(len(x), subset_size, n_subsets, generator) for x in (a, b))
+    values = torch.stack([squared_mmd(a[i], b[j]) for i, j in zip(of_a, of_b, strict=True)])  # (n_subsets,)
     return values.mean().item(), (values.std() / n_subsets**0.5).item()
 
 
@@ -254,12 +211,10 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
     Args:
         real, fake: features (n, d) and (m, d), each of more than k rows.
 
-    Raises:
-        ValueError: shapes that differ, or too few rows.
+    Raises ValueError for shapes that differ, or too few rows.
     """
     real, fake = check_features(real, "real"), check_features(fake, "fake")
-    if real.shape[1] != fake.shape[1]:
-        raise ValueError(f"cannot compare {real.shape[1]} features with {fake.shape[1]}")
+    _check_widths(real.shape[1], fake.shape[1])
     if not 1 <= k < min(len(real), len(fake)):
         raise ValueError(f"k={k} must lie between 1 and {min(len(real), len(fake)) - 1}")
     return _covered(fake, real, k), _covered(real, fake, k)
@@ -290,18 +245,13 @@ def reference_path(
 def save_reference(path: Path, reference: Reference) -> None:
     """Write moments, and features if there are any, each to a file of its own.
 
-    Of the symmetric covariance the upper triangle is kept, in float32: 3.3 MB for 1,280 features, 8.4 MB
-    for 2,048. The rounding, 6e-8 of each entry, is far below the sampling error of any number of images.
-    Features are kept in float16.
+    Of the covariance the upper triangle is kept, in float32 (3.3 MB for 1,280 features), whose rounding is
+    far below the sampling error of any number of images; of features float16.
     """
     labels = {key: getattr(reference, key) for key in ("extractor", "weights", "data", "split")}
     moments = reference.moments
-    rows, columns = torch.triu_indices(*moments.cov.shape)
-    tensors = {
-        "count": torch.tensor(moments.count),
-        "mean": moments.mean,
-        "cov": moments.cov[rows, columns].float(),
-    }
+    upper = moments.cov[*torch.triu_indices(*moments.cov.shape)].float()
+    tensors = {"count": torch.tensor(moments.count), "mean": moments.mean, "cov": upper}
     write_atomically(path, lambda p: save_file(tensors, p, metadata=labels))
     if reference.features is not None:
         features = {"features": reference.features.half().contiguous()}
@@ -313,10 +263,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); restore it with `git checkout -- {path.name}` in {path.parent}, "
-            "or make it again with `python -m data.recipes.reference_statistics`"
-        ) from error
+        remedy = f"restore it with `git checkout -- {path.name}` in {path.parent}, or {COMMAND}"
+        raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
 
 
 def load_reference(
@@ -329,17 +277,13 @@ def load_reference(
         ValueError: they were made with other weights of the extractor, or are damaged.
     """
     path = reference_path(extractor, split, data, folder)
-    command = "make them with `python -m data.recipes.reference_statistics`"
     if not path.exists():
-        there = sorted(p.name for p in folder.glob("*.safetensors"))
-        raise FileNotFoundError(
-            f"no statistics at {path}; {command}; there are: {', '.join(there) or 'none'}"
-        )
+        there = ", ".join(sorted(p.name for p in folder.glob("*.safetensors"))) or "none"
+        raise FileNotFoundError(f"no statistics at {path}; {COMMAND}; there are: {there}")
     tensors, labels = _read(path)
     if labels["weights"] != extractor.weights:
-        raise ValueError(
-            f"{path} was made with weights {labels['weights']}, not {extractor.weights}; {command}"
-        )
+        other = f"{labels['weights']}, not {extractor.weights}"
+        raise ValueError(f"{path} was made with weights {other}; {COMMAND}")
     d = len(tensors["mean"])
     rows, columns = torch.triu_indices(d, d)
     cov = torch.empty(d, d, dtype=torch.float64)
@@ -349,7 +293,7 @@ def load_reference(
     if beside.exists():
         stored, labels_beside = _read(beside)
         if labels_beside != labels:
-            raise ValueError(f"{beside} does not belong to {path.name}; {command}")
+            raise ValueError(f"{beside} does not belong to {path.name}; {COMMAND}")
         features = stored["features"].float()
     return Reference(**labels, moments=moments, features=features)
 
@@ -378,11 +322,12 @@ def evaluate_features(
         `kernel_distance_error` where the reference holds features; `classifier_score` and
         `classifier_score_std` where there are posteriors and at least 10 images.
 
-    Raises:
-        ValueError: the reference was made by another extractor.
+    Raises ValueError for a reference made by another extractor, or features that are not finite.
     """
     if (reference.extractor, reference.weights) != (extractor.name, extractor.weights):
         raise ValueError(f"the reference was made by {reference.extractor}, not by {extractor.name}")
+    if probabilities is not None and len(probabilities) != len(features):
+        raise ValueError(f"there are {len(probabilities)} probabilities for {len(features)} features")
     report = {
         "extractor": extractor.name,
         "n": len(features),
@@ -392,7 +337,7 @@ def evaluate_features(
         "frechet_distance": frechet_distance(reference.moments, Moments.from_features(features)),
     }
     if reference.features is not None:
-        # Ten disjoint subsets of the generated images; the real ones are the same for all that is compared.
+        # ten disjoint subsets of the generated images, and the same real ones for all that is compared
         size = max(2, min(1000, len(features) // 10, len(reference.features)))
         fixed = torch.Generator().manual_seed(0)
         value, error = kernel_distance(reference.features, features, generator=fixed, subset_size=size)
@@ -417,10 +362,8 @@ def evaluate_images(
 
 def format_report(report: dict) -> str:
     """One line: every measure, then the extractor, n, and the real images they were compared with."""
-    names = {
-        key: name.removesuffix(f" ({report['extractor']})")
-        for key, name in metric_names(report["extractor"]).items()
-    }
+    of = f" ({report['extractor']})"
+    names = {key: name.removesuffix(of) for key, name in metric_names(report["extractor"]).items()}
     parts = [f"{names['frechet_distance']} {report['frechet_distance']:.2f}"]
     if "kernel_distance" in report:
         value, error = report["kernel_distance"], report["kernel_distance_error"]
