@@ -5,7 +5,16 @@ import pytest
 import torch
 from PIL import Image
 
-from utils.animation import draw_points, map_frame, side_by_side, with_caption, write_gif
+from utils.animation import (
+    animate_chains,
+    as_frames,
+    draw_points,
+    map_frame,
+    side_by_side,
+    with_caption,
+    write_animation,
+    write_gif,
+)
 from utils.plotting import image_grid, to_pixels
 
 
@@ -74,3 +83,132 @@ def test_map_frame_has_the_first_row_below_and_survives_a_constant():
     assert frame.shape == (40, 40, 3) and frame.dtype == np.uint8
     assert frame[-3].mean() < 60 and frame[3].mean() > 200
     assert (map_frame(np.ones((4, 4)), 8) == map_frame(np.zeros((4, 4)), 8)).all()
+
+
+# -- frames of other kinds: the same file as the uint8 ones, or a ValueError that names it --------------
+
+A, B = (np.random.default_rng(i).integers(0, 256, (16, 24, 3), np.uint8) for i in range(2))
+SAME = {
+    "floats in [0, 1]": lambda x: x / 255,
+    "floats in [0, 255]": lambda x: x.astype(np.float32),
+    "int64": lambda x: x.astype(np.int64),
+    "tensors": torch.from_numpy,
+    "opaque RGBA": lambda x: np.dstack([x, np.full(x.shape[:2], 255, np.uint8)]),
+    "float RGBA": lambda x: np.dstack([x / 255, np.ones(x.shape[:2])]),
+}
+
+
+@pytest.mark.parametrize("kind", SAME)
+@pytest.mark.parametrize("ending", ["gif", "mp4"])
+def test_frames_that_mean_the_same_make_the_same_file(kind, ending, tmp_path):
+    expected = write_animation([A, B], tmp_path / f"a.{ending}").read_bytes()
+    assert write_animation([SAME[kind](A), SAME[kind](B)], tmp_path / f"b.{ending}").read_bytes() == expected
+
+
+def test_grey_bool_alpha_and_one_array():
+    grey = A[..., 0]
+    for frames in ([grey], [grey[..., None]], grey[None], (grey for _ in range(1))):
+        (picture,) = as_frames(frames)
+        assert picture.shape == (16, 24, 3) and all((picture[..., c] == grey).all() for c in range(3))
+    assert (as_frames([A > 100])[0] == 255 * (A > 100)).all()
+    clear = np.dstack([A, np.zeros(A.shape[:2], np.uint8)])
+    assert (as_frames([clear])[0] == 255).all()  # what cannot be seen is white, as the page
+    half = as_frames([np.dstack([A, np.full(A.shape[:2], 51, np.uint8)])])[0]
+    assert np.abs(half - (0.2 * A + 0.8 * 255)).max() <= 0.5
+    assert all((x == y).all() for x, y in zip(as_frames(np.stack([A, B])), (A, B), strict=True))
+
+
+@pytest.mark.parametrize(
+    "frames, message",
+    [
+        ([A / 127.5 - 1], r"float64 from -1.0 to 1.0"),
+        ([A / 255 * 1.5], r"from 0.0 to 1.5"),
+        ([A / 0.5], "to 510"),
+        ([A.astype(int) - 3], "int64 from -3"),
+        ([np.full((4, 4, 3), np.nan)], "nan"),
+        ([A.astype(complex)], "complex128"),
+        ([np.array([["a"] * 3] * 4)], "shape|U"),
+        ([A.transpose(2, 0, 1)], r"shape \(3, 16, 24\)"),
+        (A, r"shape \(24, 3\); give a list of pictures"),
+        ([A[:, :, :2]], r"shape \(16, 24, 2\)"),
+        ([A[:0]], r"shape \(0, 24, 3\)"),
+        ([A, B[:8]], "different shapes"),
+        ([], "empty"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["gif", "MP4"])
+def test_frames_that_are_no_pictures_are_named(frames, message, ending, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write_animation(frames, tmp_path / f"a.{ending}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_frame_and_frames_alike_keep_their_time(tmp_path):
+    for frames, total in (([A], 900), ([A, A, A], 1060), ([A, B, B], 1060)):
+        with Image.open(write_animation(frames, tmp_path / "a.GIF", 80, 900)) as gif:
+            times = []
+            for i in range(gif.n_frames):
+                gif.seek(i)
+                times.append(gif.info["duration"])
+        assert sum(times) == total
+    with pytest.raises(ValueError, match="alike stay longer"):
+        write_animation([A] * 3, tmp_path / "b.gif", 300_000, 300_000)
+
+
+@pytest.mark.parametrize("name", ["milliseconds", "hold"])
+@pytest.mark.parametrize(
+    "ending, value", [*(("gif", v) for v in (19, 5, 0, -80, 655_360, np.nan)), ("mp4", 0), ("mp4", -80)]
+)
+def test_times_that_a_format_cannot_keep_are_refused(name, ending, value, tmp_path):
+    with pytest.raises(ValueError, match=f"{name}={value} must lie between"):
+        write_animation([A, B], tmp_path / f"a.{ending}", **{name: value})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_time_between_two_units_is_said(tmp_path):
+    with pytest.warns(UserWarning, match="milliseconds=33.3 becomes 30"):
+        write_animation([A, B], tmp_path / "a.gif", milliseconds=33.3)
+
+
+# -- a stranger's generator is looked at before its chains run ------------------------------------------
+
+
+class Counting(torch.nn.Module):
+    latent_dim = 4
+
+    def __init__(self, shape, change):
+        super().__init__()
+        self.layer, self.shape, self.change, self.calls = torch.nn.Linear(4, 12), shape, change, 0
+
+    def forward(self, z):
+        self.calls += 1
+        return self.change(self.layer(z)).view(len(z), *self.shape)
+
+
+def brightness(x):
+    return x.nan_to_num().flatten(1).mean(1)
+
+
+@pytest.mark.parametrize(
+    "shape, change, settings, message",
+    [
+        ((4, 3, 1), torch.tanh, {}, r"shape \(16, 4, 3, 1\)"),
+        ((3, 2, 2), lambda x: 255 * torch.sigmoid(x), {}, r"lie between .* scale them to \[-1, 1\]"),
+        ((3, 2, 2), lambda x: x * torch.nan, {}, "not finite"),
+        ((3, 2, 2), torch.tanh, {"path": "a.webp"}, "must end in"),
+        ((3, 2, 2), torch.tanh, {"milliseconds": 5}, "milliseconds=5"),
+        ((3, 2, 2), torch.tanh, {"hold": 700_000}, "hold=700000"),
+        ((3, 2, 2), torch.tanh, {"n_chains": 0}, "n_chains=0"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_the_chains_run(shape, change, settings, message, tmp_path):
+    G = Counting(shape, change).eval()
+    path = tmp_path / settings.pop("path", "a.gif")
+    with pytest.raises(ValueError, match=message):
+        animate_chains(G, brightness, path, n_steps=20, **settings)
+    assert G.calls <= 2 and list(tmp_path.iterdir()) == []
+
+
+def test_images_in_the_unit_interval_are_noticed(tmp_path):
+    with pytest.warns(UserWarning, match=r"images lie between 0\.\d+ and 0\.\d+, not \[-1, 1\]"):
+        animate_chains(Counting((3, 2, 2), torch.sigmoid).eval(), brightness, tmp_path / "a.gif", n_steps=2)

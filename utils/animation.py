@@ -1,15 +1,12 @@
-"""Frames of sampling dynamics -> GIF or MP4, and `animate_chains` for any G and D of yours.
-
-A frame is a uint8 array (H, W, 3). Notebook 13 animates a stranger's GAN:
-
-    animate_chains(G, logit, Path("chains.gif"), step_size=0.1, n_steps=60)
-"""
+"""Frames of sampling dynamics -> GIF or MP4, and `animate_chains` for any G and D of yours (notebook 13)."""
 
 import io
-from collections.abc import Callable, Sequence
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 from matplotlib import colormaps
@@ -20,7 +17,7 @@ from utils.checkpoints import write_atomically
 from utils.energy import LogDensity, latent_energy, standard_normal
 from utils.metrics.toy import high_quality_share
 from utils.plotting import COLOURS, grid_points, image_grid
-from utils.samplers import State, sample, ula
+from utils.samplers import Kernel, sample, ula
 from utils.toy import TARGETS
 
 FORMATS = ("gif", "mp4")
@@ -28,81 +25,118 @@ MAX_BYTES = 3_000_000  # of an animation in the repository
 
 
 def write_animation(
-    frames: Sequence[np.ndarray], path: Path, milliseconds: int = 80, hold: int = 1500, colours: int = 256
+    frames: Iterable[np.ndarray | Tensor],
+    path: Path,
+    milliseconds: float = 80,
+    hold: float = 1500,
+    colours: int = 256,
 ) -> Path:
     """Write a GIF or an MP4, as the ending of `path` says; returns the path.
 
     Args:
-        frames: arrays (H, W, 3), all of one size.
+        frames: pictures of one size, see `as_frames`.
         path: ends in .gif or .mp4.
-        milliseconds: time of a frame; a GIF rounds to 10 ms.
+        milliseconds: time of a frame; a GIF's unit is 10 ms, and 20 its least.
         hold: time of the last frame in ms.
         colours: size of a GIF's palette, at most 256.
+
+    Raises:
+        ValueError: a setting or a frame is wrong; nothing is written.
+        RuntimeError: an .mp4 finds no ffmpeg.
     """
-    path = Path(path)
-    if path.suffix == ".gif":
-        return write_gif(frames, path, milliseconds, hold, colours)
-    if path.suffix == ".mp4":
+    if Path(path).suffix.lower() == ".mp4":
         return write_mp4(frames, path, milliseconds, hold)
-    raise ValueError(f"path={str(path)!r} must end in .gif or .mp4")
+    return write_gif(frames, path, milliseconds, hold, colours)
+
+
+def check_format(path: Path, milliseconds: float, hold: float) -> str:
+    """The format, "gif" or "mp4", by the ending of `path`; ValueError for another, or times it cannot keep."""
+    ending = Path(path).suffix.lower().removeprefix(".")
+    if ending not in FORMATS:
+        raise ValueError(f"path={str(path)!r} must end in .gif or .mp4")
+    low, high = (20, 655_350) if ending == "gif" else (1, math.inf)  # browsers slow down what is faster
+    for name, value in (("milliseconds", milliseconds), ("hold", hold)):
+        if not low <= value <= high:
+            raise ValueError(f"{name}={value} must lie between {low} and {high:,} for a .{ending}")
+        if ending == "gif" and value % 10:
+            warnings.warn(f"{name}={value} becomes {value // 10 * 10:g}: a GIF's unit is 10", stacklevel=3)
+    return ending
+
+
+def as_frames(frames: Iterable[np.ndarray | Tensor]) -> list[np.ndarray]:
+    """Pictures of one size as uint8 arrays (H, W, 3).
+
+    Args:
+        frames: arrays or tensors, grey (H, W) or (H, W, 1), RGB (H, W, 3), or RGBA (H, W, 4), which is laid on
+            white; booleans, whole numbers in [0, 255], or floats, all in [0, 1] or else all in [0, 255].
+
+    Raises ValueError, naming what it is, for anything else.
+    """
+    frames = [np.asarray(f.detach().cpu() if isinstance(f, Tensor) else f) for f in frames]
+    if not frames:
+        raise ValueError("frames is empty: give at least one picture (H, W, 3)")
+    if len(shapes := {frame.shape for frame in frames}) > 1:
+        raise ValueError(f"frames have different shapes {sorted(shapes)}; make all of one size")
+    (shape,) = shapes
+    if len(shape) not in (2, 3) or 0 in shape or (*shape, 1)[2] not in (1, 3, 4) or shape[1:] in ((3,), (4,)):
+        raise ValueError(f"a frame has shape {shape}; give a list of pictures (H, W, 3)")
+    stack, kind = np.stack(frames), np.result_type(*frames).kind  # (n, H, W[, c])
+    low, high = stack.min(), stack.max()
+    if kind not in "buif" or not 0 <= low <= high <= 255 or (kind == "f" and 1 < high <= 2):
+        wanted = "whole numbers in [0, 255], or floats in [0, 1] or in [0, 255]"
+        raise ValueError(f"frames are {stack.dtype} from {low} to {high}; give {wanted}")
+    if kind == "b" or (kind == "f" and high <= 1):
+        stack = stack * 255.0
+    stack = np.rint(stack).astype(np.uint8).reshape(*stack.shape[:3], -1)
+    if stack.shape[3] == 4:
+        alpha = stack[..., 3:] / 255
+        stack = np.rint(alpha * stack[..., :3] + (1 - alpha) * 255).astype(np.uint8)
+    return list(np.broadcast_to(stack, (*stack.shape[:3], 3)))
 
 
 def write_gif(
-    frames: Sequence[np.ndarray],
+    frames: Iterable[np.ndarray | Tensor],
     path: Path,
-    milliseconds: int = 80,
-    hold: int = 1500,
+    milliseconds: float = 80,
+    hold: float = 1500,
     colours: int = 256,
     max_bytes: int = MAX_BYTES,
 ) -> Path:
     """Write an endlessly looping GIF whose last frame stays for `hold` milliseconds; returns its path.
 
     All frames share one palette, chosen from a sample of them, which keeps files small and colours still.
-    It is halved, down to 16 colours, until the file has at most `max_bytes`. GIF times have a unit of 10 ms.
+    It is halved, down to 16 colours, until the file has at most `max_bytes`.
     """
-    _check_frames(frames)
+    check_format(path, milliseconds, hold)
+    frames, path, buffer = as_frames(frames), Path(path), io.BytesIO()
     durations = [milliseconds] * (len(frames) - 1) + [hold]
-    sample = np.concatenate(list(frames[:: max(1, len(frames) // 8)]), 0)
-    while True:
-        palette = Image.fromarray(sample).quantize(colours)
-        quantised = [
-            np.asarray(Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE).convert("RGB"))
-            for f in frames
-        ]
-        buffer = io.BytesIO()
-        iio.imwrite(buffer, quantised, extension=".gif", duration=durations, loop=0)
-        data = buffer.getvalue()
-        if len(data) <= max_bytes:
-            break
-        if colours <= 16:
-            raise ValueError(
-                f"{path.name} has {len(data) / 1e6:.1f} MB, more than {max_bytes / 1e6:g} MB: take fewer or "
-                "smaller frames, or an .mp4"
-            )
-        colours //= 2
-    write_atomically(path, lambda p: p.write_bytes(data))
-    return path
+    palette = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 8)], 0)).quantize(colours)
+    first, *rest = (Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames)
+    try:
+        first.save(
+            buffer, "GIF", save_all=True, append_images=rest, duration=durations if rest else hold, loop=0
+        )
+    except OverflowError as error:
+        raise ValueError("frames that are alike stay longer than 655,350 ms, a GIF's longest time") from error
+    if buffer.tell() <= max_bytes:
+        write_atomically(path, lambda p: p.write_bytes(buffer.getvalue()))
+        return path
+    if colours <= 16:
+        size = f"{buffer.tell() / 1e6:.1f} MB, more than {max_bytes / 1e6:g} MB"
+        raise ValueError(f"{path.name} has {size}: take fewer or smaller frames, or an .mp4")
+    return write_gif(frames, path, milliseconds, hold, colours // 2, max_bytes)
 
 
-def write_mp4(frames: Sequence[np.ndarray], path: Path, milliseconds: int = 80, hold: int = 1500) -> Path:
+def write_mp4(
+    frames: Iterable[np.ndarray | Tensor], path: Path, milliseconds: float = 80, hold: float = 1500
+) -> Path:
     """Write an H.264 video that every browser plays; its last frame is repeated for `hold` milliseconds.
 
     The format has no mark for endless play: `<video loop>`, or a player's setting, does that. An odd side
     gains a white row or column, since the format stores colours for squares of 2 x 2 pixels.
-
-    Raises:
-        RuntimeError: no ffmpeg is found, or it failed.
     """
-    _check_frames(frames)
-    try:
-        import imageio_ffmpeg
-
-        imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        raise RuntimeError(
-            "an .mp4 needs ffmpeg: `pip install imageio-ffmpeg` brings one, or set IMAGEIO_FFMPEG_EXE to the "
-            "path of yours; a .gif needs none"
-        ) from error
+    check_format(path, milliseconds, hold)
+    frames, path, imageio_ffmpeg = as_frames(frames), Path(path), require_ffmpeg()
     h, w = frames[0].shape[:2]
     padded = [np.pad(f, ((0, h % 2), (0, w % 2), (0, 0)), constant_values=255) for f in frames]
     padded += [padded[-1]] * (max(1, round(hold / milliseconds)) - 1)
@@ -122,11 +156,16 @@ def write_mp4(frames: Sequence[np.ndarray], path: Path, milliseconds: int = 80, 
     return path
 
 
-def _check_frames(frames: Sequence[np.ndarray]) -> None:
-    if not len(frames):
-        raise ValueError("frames is empty: give at least one array (H, W, 3)")
-    if len(shapes := {frame.shape for frame in frames}) > 1:
-        raise ValueError(f"frames have different shapes {sorted(shapes)}; make all of one size")
+def require_ffmpeg() -> ModuleType:
+    """`imageio_ffmpeg`, once it has found an ffmpeg; raises RuntimeError, with the remedy, where none is."""
+    try:
+        import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        remedy = "`pip install imageio-ffmpeg` brings one, or set IMAGEIO_FFMPEG_EXE to the path of yours"
+        raise RuntimeError(f"an .mp4 needs ffmpeg: {remedy}; a .gif needs none") from error
+    return imageio_ffmpeg
 
 
 def with_caption(frame: np.ndarray, text: str, height: int = 18) -> np.ndarray:
@@ -227,23 +266,48 @@ def animate_chains(
         ValueError: a setting is wrong, or a network is in training mode.
         FloatingPointError: a chain diverged; lower the step size.
     """
+    if check_format(path, milliseconds, hold) == "mp4":
+        require_ffmpeg()
     energy, wanted = latent_energy(G, logit, prior), frame_steps(n_steps, n_frames)
     z0 = _starts(G, n_chains, latent_dim, seed) if z0 is None else z0
+    with torch.no_grad():
+        _check_drawable(G(z0[:64]))
     step_sizes = list(step_size) if isinstance(step_size, Sequence) else [step_size]
-    chains = [_follow(G, logit, energy, z0, eps, temperature, wanted, seed) for eps in step_sizes]
-    draw = _drawing([x for chain in chains for x, _ in chain], real, size, columns)
+    chains = []
+    for eps in step_sizes:
+        noise = torch.Generator().manual_seed(seed + 1)  # not the seed of the starts, which it would repeat
+        chains.append(_follow(G, energy, z0, ula(eps, temperature), wanted, noise)[1])
+    draw = _drawing([x for chain in chains for x in chain], real, size, columns)
     frames = []
-    for i, step in enumerate(wanted):
-        panels = []
-        for eps, chain in zip(step_sizes, chains, strict=True):
-            x, mean = chain[i]
-            panels.append(with_caption(draw(x), f"eps = {eps:g}   step {step:3d}   mean d = {mean:+.2f}"))
-        frames.append(side_by_side(panels))
+    for step, *shown in zip(wanted, *chains, strict=True):
+        with torch.no_grad():
+            texts = [
+                f"eps = {eps:g}   step {step:3d}   mean d = {logit(x).mean().item():+.2f}"
+                for eps, x in zip(step_sizes, shown, strict=True)
+            ]
+        frames.append(side_by_side([with_caption(draw(x), t) for x, t in zip(shown, texts, strict=True)]))
     return write_animation(frames, path, milliseconds, hold)
+
+
+def _check_drawable(x: Tensor) -> None:
+    """Raise, or warn, unless x are finite images (n, 3 or 1, h, w) in [-1, 1] or points (n, 2)."""
+    images = x.ndim == 4
+    if x.ndim not in (2, 4) or x.shape[1] not in ((1, 3) if images else (2,)):
+        shape = tuple(x.shape)
+        raise ValueError(f"G returned shape {shape}; images (n, 3 or 1, h, w) or points (n, 2) can be drawn")
+    if not x.isfinite().all():
+        raise ValueError("G returned values that are not finite")
+    found = f"G's images lie between {x.min():.3g} and {x.max():.3g}"
+    if images and x.abs().max() > 1.5:
+        raise ValueError(f"{found}; scale them to [-1, 1]")
+    if images and x.min() >= 0:
+        warnings.warn(f"{found}, not [-1, 1]: is lambda z: 2 * G(z) - 1 what you mean?", stacklevel=3)
 
 
 def _starts(G: Callable[[Tensor], Tensor], n_chains: int | None, latent_dim: int | None, seed: int) -> Tensor:
     """Draws of N(0, I), (n_chains, latent_dim)."""
+    if n_chains is not None and n_chains < 1:
+        raise ValueError(f"n_chains={n_chains} must be at least 1")
     latent_dim = latent_dim or getattr(G, "latent_dim", None)
     if latent_dim is None:
         raise ValueError("G has no attribute latent_dim: give latent_dim, or the starts z0")
@@ -254,21 +318,16 @@ def _starts(G: Callable[[Tensor], Tensor], n_chains: int | None, latent_dim: int
     return torch.randn(n_chains or (16 if images else 1000), latent_dim, generator=generator).to(device)
 
 
+@torch.no_grad()
 def _follow(
-    G, logit, energy, z0: Tensor, step_size: float, temperature: float, wanted: list[int], seed: int
-) -> list[tuple[Tensor, float]]:
-    """x and its mean logit at the wanted steps of one run."""
-    kept = []
-
-    @torch.no_grad()
-    def keep(step: int, state: State) -> None:
-        if step in wanted:
-            x = G(state.z)
-            kept.append((x, logit(x).mean().item()))
-
-    noise = torch.Generator().manual_seed(seed + 1)  # not the seed of the starts, which it would repeat
-    sample(energy, z0, ula(step_size, temperature), wanted[-1], noise, callback=keep)
-    return kept
+    G, energy, z0: Tensor, kernel: Kernel, wanted: Sequence[int], noise: torch.Generator
+) -> tuple[Tensor, list[Tensor]]:
+    """z (k, n, *latent) at the k wanted steps of one run, and x = G(z) at each."""
+    path = sample(energy, z0, kernel, wanted[-1], noise, thin=1).path[list(wanted)]
+    shown = [G(z) for z in path]
+    if not all(x.isfinite().all() for x in shown):
+        raise FloatingPointError("a chain diverged; lower step_size")
+    return path, shown
 
 
 def _drawing(shown: list[Tensor], real: Tensor | None, size: int, columns: int) -> Callable:
@@ -277,8 +336,6 @@ def _drawing(shown: list[Tensor], real: Tensor | None, size: int, columns: int) 
     if len(shape) == 4:
         zoom = max(1, round(size / (columns * (shape[-1] + 1))))
         return lambda x: image_grid(x, columns, zoom=zoom)
-    if len(shape) != 2 or shape[1] != 2:
-        raise ValueError(f"G returned shape {shape}; images (n, 3 or 1, h, w) or points (n, 2) can be drawn")
     points = torch.cat([*shown, real] if real is not None else shown)
     extent = 1.1 * points.abs().amax(1).quantile(0.995).item()
     background = np.full((size, size, 3), 255, np.uint8)
@@ -329,21 +386,15 @@ def chain_frames(
     lowest = energy(grid_points(LATENT_EXTENT, 165)).min()
     # all above 8 nats is white
     right = pale_map(lambda z: -energy(z).clamp_max(lowest + 8), LATENT_EXTENT, side=side)
-    frames = []
-
-    @torch.no_grad()
-    def draw(step: int, state: State) -> None:
-        if step in wanted:
-            x = G(state.z)
-            share = high_quality_share(x, TARGETS[target])
-            text = f"step {step:3d}   {share:5.1%} within 4 std      data space (left), latent space (right)"
-            panels = [
-                draw_points(left, x.numpy(), DATA_EXTENT, COLOURS["chain"]),
-                draw_points(right, state.z.numpy(), LATENT_EXTENT, COLOURS["chain"]),
-            ]
-            frames.append(with_caption(side_by_side(panels), text))
-
     generator = torch.Generator().manual_seed(seed)
     z0 = torch.randn(n_chains, 2, generator=generator)
-    sample(energy, z0, ula(step_size), n_steps, generator, callback=draw)
+    frames = []
+    for step, z, x in zip(wanted, *_follow(G, energy, z0, ula(step_size), wanted, generator), strict=True):
+        share = high_quality_share(x, TARGETS[target])
+        text = f"step {step:3d}   {share:5.1%} within 4 std      data space (left), latent space (right)"
+        panels = [
+            draw_points(left, x.numpy(), DATA_EXTENT, COLOURS["chain"]),
+            draw_points(right, z.numpy(), LATENT_EXTENT, COLOURS["chain"]),
+        ]
+        frames.append(with_caption(side_by_side(panels), text))
     return frames
