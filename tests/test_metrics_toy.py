@@ -333,6 +333,13 @@ def test_bad_points_are_errors(measure, target):
         measure(torch.tensor([[0.0, float("nan")], [0.0, 0.0]]), target)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("target", [GRID, ROLL])
+def test_points_of_other_types_are_measured_as_floats(dtype, target):
+    x = target.sample(500, seeded()).to(dtype)
+    assert summary(x, target, x) == pytest.approx(summary(x.float(), target, x.float()), nan_ok=True)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -21,15 +21,12 @@ from utils.samplers import Kernel, sample, ula
 from utils.toy import TARGETS
 
 FORMATS = ("gif", "mp4")
+Pictures = Iterable[np.ndarray | Tensor]
 MAX_BYTES = 3_000_000  # of an animation in the repository
 
 
 def write_animation(
-    frames: Iterable[np.ndarray | Tensor],
-    path: Path,
-    milliseconds: float = 80,
-    hold: float = 1500,
-    colours: int = 256,
+    frames: Pictures, path: Path, milliseconds: float = 80, hold: float = 1500, colours: int = 256
 ) -> Path:
     """Write a GIF or an MP4, as the ending of `path` says; returns the path.
 
@@ -40,9 +37,7 @@ def write_animation(
         hold: time of the last frame in ms.
         colours: size of a GIF's palette, at most 256.
 
-    Raises:
-        ValueError: a setting or a frame is wrong; nothing is written.
-        RuntimeError: an .mp4 finds no ffmpeg.
+    Raises ValueError for a setting or a frame that is wrong, RuntimeError where an .mp4 finds no ffmpeg.
     """
     if Path(path).suffix.lower() == ".mp4":
         return write_mp4(frames, path, milliseconds, hold)
@@ -50,7 +45,7 @@ def write_animation(
 
 
 def check_format(path: Path, milliseconds: float, hold: float) -> str:
-    """The format, "gif" or "mp4", by the ending of `path`; ValueError for another, or times it cannot keep."""
+    """The format, "gif" or "mp4", that `path` ends in; ValueError for another, or times it cannot keep."""
     ending = Path(path).suffix.lower().removeprefix(".")
     if ending not in FORMATS:
         raise ValueError(f"path={str(path)!r} must end in .gif or .mp4")
@@ -63,12 +58,12 @@ def check_format(path: Path, milliseconds: float, hold: float) -> str:
     return ending
 
 
-def as_frames(frames: Iterable[np.ndarray | Tensor]) -> list[np.ndarray]:
+def as_frames(frames: Pictures) -> list[np.ndarray]:
     """Pictures of one size as uint8 arrays (H, W, 3).
 
     Args:
-        frames: arrays or tensors, grey (H, W) or (H, W, 1), RGB (H, W, 3), or RGBA (H, W, 4), which is laid on
-            white; booleans, whole numbers in [0, 255], or floats, all in [0, 1] or else all in [0, 255].
+        frames: arrays or tensors, grey (H, W) or (H, W, 1), RGB (H, W, 3), or RGBA (H, W, 4), laid on white;
+            booleans, whole numbers in [0, 255], or floats, all in [0, 1] or else all in [0, 255].
 
     Raises ValueError, naming what it is, for anything else.
     """
@@ -95,7 +90,7 @@ def as_frames(frames: Iterable[np.ndarray | Tensor]) -> list[np.ndarray]:
 
 
 def write_gif(
-    frames: Iterable[np.ndarray | Tensor],
+    frames: Pictures,
     path: Path,
     milliseconds: float = 80,
     hold: float = 1500,
@@ -113,9 +108,8 @@ def write_gif(
     palette = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 8)], 0)).quantize(colours)
     first, *rest = (Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames)
     try:
-        first.save(
-            buffer, "GIF", save_all=True, append_images=rest, duration=durations if rest else hold, loop=0
-        )
+        times = {"duration": durations if rest else hold, "loop": 0}
+        first.save(buffer, "GIF", save_all=True, append_images=rest, **times)
     except OverflowError as error:
         raise ValueError("frames that are alike stay longer than 655,350 ms, a GIF's longest time") from error
     if buffer.tell() <= max_bytes:
@@ -127,9 +121,7 @@ def write_gif(
     return write_gif(frames, path, milliseconds, hold, colours // 2, max_bytes)
 
 
-def write_mp4(
-    frames: Iterable[np.ndarray | Tensor], path: Path, milliseconds: float = 80, hold: float = 1500
-) -> Path:
+def write_mp4(frames: Pictures, path: Path, milliseconds: float = 80, hold: float = 1500) -> Path:
     """Write an H.264 video that every browser plays; its last frame is repeated for `hold` milliseconds.
 
     The format has no mark for endless play: `<video loop>`, or a player's setting, does that. An odd side
@@ -231,8 +223,8 @@ def animate_chains(
     real: Tensor | None = None,
     size: int = 264,
     columns: int = 4,
-    milliseconds: int = 160,
-    hold: int = 1500,
+    milliseconds: float = 160,
+    hold: float = 1500,
     seed: int = 0,
 ) -> Path:
     """Animate Langevin chains (DDLS: Che et al., 2020) of a generator and a logit, yours or anybody's.
@@ -242,28 +234,21 @@ def animate_chains(
 
     Args:
         G: z (n, *latent) -> images (n, 3 or 1, h, w) in [-1, 1], or points (n, 2); in evaluation mode.
-        logit: d, x -> (n,), the logit in nats (no probability); in evaluation mode. Notebook 13 says how
-            to get it from other discriminators.
-        path: of the animation; ends in .gif or .mp4.
+        logit: d, x -> (n,), the logit in nats (no probability); in evaluation mode (see notebook 13).
+        path: of the animation, returned; ends in .gif or .mp4.
         step_size: eps of the Langevin step; for several, panels from the same starts stand side by side.
-        n_steps: steps of a chain.
-        n_frames: most frames, evenly spaced from step 0 to the last.
-        z0: starts (n, *latent); left out, n_chains draws of N(0, I) of `latent_dim` dimensions.
-        n_chains: 16 for images and 1,000 for points unless given; z0 decides if it is given.
-        latent_dim: left out, it is `G.latent_dim`.
+        n_steps, n_frames: steps of a chain; most frames, evenly spaced from step 0 to the last.
+        z0: starts (n, *latent); left out, n_chains draws of N(0, I) of `latent_dim` (else `G.latent_dim`)
+            dimensions: 16 for images, 1,000 for points unless given.
         prior: log p_0, z -> (n,).
         temperature: T of the chains.
         real: points (m, 2) of the data, drawn under the chains' points.
-        size: about the side of a panel in pixels: a tile of the grid is enlarged by a whole number.
-        columns: of the grid of images.
+        size, columns: about the side of a panel in pixels; tiles in a row.
         milliseconds, hold: time of a frame and of the last one.
         seed: of starts and noise; the same seed gives the same file.
 
-    Returns:
-        The path.
-
     Raises:
-        ValueError: a setting is wrong, or a network is in training mode.
+        ValueError: a setting is wrong, or a network is in training mode, or G's output cannot be drawn.
         FloatingPointError: a chain diverged; lower the step size.
     """
     if check_format(path, milliseconds, hold) == "mp4":
@@ -280,12 +265,12 @@ def animate_chains(
     draw = _drawing([x for chain in chains for x in chain], real, size, columns)
     frames = []
     for step, *shown in zip(wanted, *chains, strict=True):
-        with torch.no_grad():
-            texts = [
-                f"eps = {eps:g}   step {step:3d}   mean d = {logit(x).mean().item():+.2f}"
-                for eps, x in zip(step_sizes, shown, strict=True)
-            ]
-        frames.append(side_by_side([with_caption(draw(x), t) for x, t in zip(shown, texts, strict=True)]))
+        panels = []
+        for eps, x in zip(step_sizes, shown, strict=True):
+            with torch.no_grad():
+                mean = logit(x).mean().item()
+            panels.append(with_caption(draw(x), f"eps = {eps:g}   step {step:3d}   mean d = {mean:+.2f}"))
+        frames.append(side_by_side(panels))
     return write_animation(frames, path, milliseconds, hold)
 
 
@@ -368,20 +353,18 @@ def chain_frames(
     n_chains: int = 2000,
     step_size: float = 1e-3,
     n_steps: int = 120,
-    every: int = 3,
+    n_frames: int = 41,
     seed: int = 0,
-    n_frames: int | None = None,
     side: int = SIDE,
 ) -> list[np.ndarray]:
-    """Frames of ULA chains that start at the prior: one every `every` steps, or `n_frames` of them.
+    """At most `n_frames` frames of ULA chains that start at the prior, evenly spaced in time.
 
     Args:
         target: "25-gaussians" or "swiss-roll"; its density is the left background.
         G, logit: frozen generator z (n, 2) -> x (n, 2) and d (n, 2) -> (n,).
         side: of each of the two panels in pixels.
     """
-    wanted = frame_steps(n_steps, n_frames) if n_frames else range(0, n_steps + 1, every)
-    energy = latent_energy(G, logit)
+    wanted, energy = frame_steps(n_steps, n_frames), latent_energy(G, logit)
     left = pale_map(lambda x: TARGETS[target].log_prob(x).exp(), DATA_EXTENT, side=side)
     lowest = energy(grid_points(LATENT_EXTENT, 165)).min()
     # all above 8 nats is white

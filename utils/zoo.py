@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from utils.checkpoints import channels_last, freeze, load_checkpoint
+from utils.checkpoints import freeze, load_checkpoint
 from utils.density_ratio import (
     Affine,
     CoarseLogit,
@@ -42,7 +42,7 @@ def load_gan(name: str = "cifar10-gan", device: torch.device | str = "cpu") -> t
     G, D = build_gan(**card["architecture"])
     G.load_state_dict(states["G"])
     D.load_state_dict(states["D"])
-    return channels_last(freeze(G, device)), channels_last(freeze(D, device))
+    return freeze(G, device), freeze(D, device)
 
 
 def load_logit(
@@ -68,7 +68,7 @@ def load_logit(
     entry = card["logits"][kind]
     if calibrated:
         logit = Affine(logit, entry["slope"], entry["intercept"])
-    return channels_last(freeze(bake(logit), next(D.parameters()).device))
+    return freeze(bake(logit), next(D.parameters()).device)
 
 
 def new_coarse_logit(seed: int = 0) -> CoarseLogit:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from utils.checkpoints import channels_last, freeze, load_checkpoint, load_state_dict_file, sha256
+from utils.checkpoints import freeze, load_checkpoint, load_state_dict_file, sha256
 from utils.config import cache_dir, pick_device
 from utils.images import download, to_unit
 from utils.models.efficientnet import fold_batch_norms, load_efficientnet, require, weights_file
@@ -135,7 +135,7 @@ def cifar10_classifier() -> Extractor:
     states, card = load_checkpoint("cifar10-classifier")
     classifier = Classifier(**card["architecture"])
     classifier.load_state_dict(states["classifier"])
-    network = channels_last(Cifar10Network(classifier, card["temperature"]))
+    network = Cifar10Network(classifier, card["temperature"]).to(memory_format=torch.channels_last)
     return Extractor("CIFAR-10 classifier", classifier.feature_dim, network, card["sha256"][:16])
 
 
@@ -285,7 +285,7 @@ def inception_v3() -> Extractor:
     """
     body = inception_body()
     body.load_state_dict(load_state_dict_file(find_inception_weights()))
-    network = InceptionNetwork(channels_last(fold_batch_norms(freeze(body))))
+    network = InceptionNetwork(fold_batch_norms(freeze(body)).to(memory_format=torch.channels_last))
     return Extractor(INCEPTION, 2048, network, INCEPTION_SHA256[:16])
 
 

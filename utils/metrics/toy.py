@@ -5,6 +5,8 @@ at whole distributions. Report both halves: a sampler can clean every point and 
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -32,10 +34,9 @@ def assign(x: Tensor, target: Target) -> Assignment:
     A mixture's modes are its means. The swiss roll is one curve: its distance is to the nearest point of the
     curve, and its modes are `ROLL_BINS` stretches of equal length in t, thus of equal probability.
 
-    Raises:
-        ValueError: x is empty, of another dimension than the target, or not finite.
+    Raises ValueError for x that is empty, of another dimension than the target, or not finite.
     """
-    _check(x, target.dim)
+    x = _check(x, target.dim)
     if isinstance(target, GaussianMixture):
         return Assignment(*distance_to_mode(x, target), target.weights.to(x))
     distance, t = distance_to_roll(x, target)
@@ -62,11 +63,14 @@ def distance_to_roll(x: Tensor, roll: SwissRoll) -> tuple[Tensor, Tensor]:
     return distances / roll.std, ts_found
 
 
-def _check(x: Tensor, dim: int) -> None:
-    if x.ndim != 2 or x.shape[1] != dim or len(x) == 0:
-        raise ValueError(f"x has shape {tuple(x.shape)}; give points of shape (n, {dim}) with n >= 1")
+def _check(x: Tensor, dim: int) -> Tensor:
+    """x (n, dim) as float32 or float64."""
+    if x.ndim != 2 or x.shape[1] != dim or len(x) == 0 or x.is_complex():
+        found = f"shape {tuple(x.shape)}; give points of shape (n, {dim}) with n >= 1"
+        raise ValueError(f"x has {found}, real numbers (type {x.dtype})")
     if not x.isfinite().all():
         raise ValueError(f"x is not finite in {int((~x.isfinite()).any(1).sum())} of {len(x)} rows")
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def high_quality_share(x: Tensor, target: Target) -> float:
@@ -132,9 +136,9 @@ def _check_pair(x: Tensor, y: Tensor) -> None:
     _check(x, y.shape[1])
 
 
-def _mean_distance(x: Tensor, y: Tensor) -> float:
-    """Mean of |x_i - y_j| over all pairs, a block of rows at a time."""
-    return sum(torch.cdist(part, y).sum().item() for part in x.split(1000)) / (len(x) * len(y))
+def _mean(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> float:
+    """Mean of f(x_i, y_j) over all pairs, a block of rows at a time."""
+    return sum(f(part, y).sum().item() for part in x.split(1000)) / (len(x) * len(y))
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
@@ -146,7 +150,7 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
     """
     _check_pair(x, y)
     x, y = x.double(), y.double()
-    return 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y)
+    return 2 * _mean(torch.cdist, x, y) - _mean(torch.cdist, x, x) - _mean(torch.cdist, y, y)
 
 
 def _gaussian_kernel(x: Tensor, y: Tensor, bandwidth: float) -> Tensor:
@@ -162,14 +166,8 @@ def mmd(x: Tensor, y: Tensor, bandwidth: float) -> float:
     """
     _check_pair(x, y)
     _check_bandwidth(bandwidth)
-    x, y = x.double(), y.double()
-
-    def mean(a: Tensor, b: Tensor) -> float:
-        return sum(_gaussian_kernel(part, b, bandwidth).sum().item() for part in a.split(1000)) / (
-            len(a) * len(b)
-        )
-
-    return mean(x, x) + mean(y, y) - 2 * mean(x, y)
+    x, y, k = x.double(), y.double(), partial(_gaussian_kernel, bandwidth=bandwidth)
+    return _mean(k, x, x) + _mean(k, y, y) - 2 * _mean(k, x, y)
 
 
 def _check_bandwidth(bandwidth: float | None) -> None:
