@@ -23,7 +23,7 @@ from notebooks.tools import execute
 from notebooks.tools import shuffle as shuffle_notebooks
 from notebooks.tools import sync as sync_setup_cells
 from notebooks.tools.sync import badge, repository, setup_cell
-from utils import config, images, setup
+from utils import config, image_files, setup
 
 
 def test_lock_without_gpu():
@@ -365,8 +365,8 @@ def test_paths_are_joined_by_pathlib():
 
 def test_paths_of_windows_are_understood():
     path = PureWindowsPath(r"C:\Users\me\train\cat\0.PNG")
-    assert images._is_image(path) and path.match("train/*/*") and path.parent.name == "cat"
-    assert not images._is_image(PureWindowsPath(r"C:\train.png\._0.png"))
+    assert image_files.why_skip(path) is None and path.match("train/*/*") and path.parent.name == "cat"
+    assert image_files.why_skip(PureWindowsPath(r"C:\train.png\._0.png")) == "hidden"
 
 
 def test_notebooks_run_in_a_shuffled_order(monkeypatch):

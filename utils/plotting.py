@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from utils.images import to_uint8
+
 # Colour roles: the same thing has the same colour in every notebook (Okabe and Ito's safe palette).
 COLOURS = {
     "data": "#0072B2",
@@ -39,9 +41,7 @@ def use_style() -> None:
 
 def to_pixels(images: Tensor) -> np.ndarray:
     """Float images (n, 3, h, w), or grey (n, 1, h, w), in [-1, 1] -> uint8 array (n, h, w, 3)."""
-    images = images.expand(-1, 3, -1, -1)
-    pixels = images.detach().float().add(1).mul(127.5).round().clamp(0, 255)
-    return pixels.byte().permute(0, 2, 3, 1).cpu().numpy()
+    return to_uint8(images.expand(-1, 3, -1, -1)).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def image_grid(images: Tensor, columns: int = 8, pad: int = 1, zoom: int = 1) -> np.ndarray:

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from utils.augmentation import POLICIES, augment
 from utils.checkpoints import write_atomically
+from utils.images import to_unit
 from utils.losses import LOSSES, GANLoss, ebgan, gradient_penalty, pulling_away, r1_penalty
 
 DrawReal = Callable[[int, torch.Generator], Tensor]
@@ -91,7 +92,7 @@ def draw_from(images: Tensor, device: torch.device | str = "cpu", mirror: bool =
         if mirror:
             flip = torch.rand(n, 1, 1, 1, generator=generator) < 0.5
             picked = torch.where(flip, picked.flip(3), picked)
-        return picked.to(device).float().div_(127.5).sub_(1.0)
+        return to_unit(picked.to(device))
 
     return draw
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from utils.checkpoints import save_checkpoint, write_atomically
 from utils.config import RUNS
-from utils.images import load_cifar10
+from utils.images import load_cifar10, to_unit
 from utils.models.classifier import Classifier
 
 NAME = "cifar10-classifier"
@@ -29,7 +29,7 @@ SHIFT = 2  # pixels of random translation
 
 def to_float(images: Tensor) -> Tensor:
     """Map uint8 images (n, 3, 32, 32) to floats in [-1, 1], channels last in memory."""
-    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    return to_unit(images).contiguous(memory_format=torch.channels_last)
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -37,11 +37,11 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     n, _, side, _ = images.shape
     flip = torch.rand(n, 1, 1, 1, generator=generator) < 0.5
     x = torch.where(flip, images.flip(3), images)  # (n, 3, side, side)
-    x = F.pad(x.float(), (SHIFT,) * 4, mode="reflect").permute(0, 2, 3, 1)  # (n, side + 4, side + 4, 3)
+    x = F.pad(to_unit(x), (SHIFT,) * 4, mode="reflect").permute(0, 2, 3, 1)  # (n, side + 4, side + 4, 3)
     corner = torch.randint(2 * SHIFT + 1, (2, n, 1), generator=generator)
     rows, columns = corner + torch.arange(side)  # (n, side) each
     x = x[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]  # (n, side, side, 3)
-    return (x / 127.5 - 1).permute(0, 3, 1, 2)  # (n, 3, side, side), channels last in memory
+    return x.permute(0, 3, 1, 2)  # (n, 3, side, side), channels last in memory
 
 
 def learning_rate(progress: float) -> float:

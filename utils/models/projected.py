@@ -93,7 +93,7 @@ class FrozenPyramid(nn.Module):
     def maps(self, x: Tensor) -> dict[int, Tensor]:
         """Block -> its map, for every block of the frozen network up to the last tap."""
         x = F.interpolate(x, size=(RESOLUTION, RESOLUTION), mode="bilinear", align_corners=False)
-        h = x * (127.5 / 128) + 0.5 / 128  # [-1, 1] -> (255 u - 127) / 128 for u in [0, 1]
+        h = x * (255 / 256) + 1 / 256  # [-1, 1] -> (255 u - 127) / 128 for u in [0, 1]
         h = self.body._swish(self.body._bn0(self.body._conv_stem(h)))
         out = {}
         for i, block in enumerate(self.body._blocks):
