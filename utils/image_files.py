@@ -182,7 +182,7 @@ def decode_image(name: object, data: bytes, size: int, resize: bool) -> Image.Im
 def decode(
     encoded: Iterable[tuple[object, bytes]], n: int, size: int, resize: bool = False
 ) -> tuple[np.ndarray, list[bytes]]:
-    """Decode `n` images (the first frame of each): an array (n, size, size, 3), and the sha256 of each file."""
+    """Decode `n` images, of each the first frame: an array (n, size, size, 3), and the sha256 of each."""
     pixels, digests = np.empty((n, size, size, 3), np.uint8), []
     bar = tqdm(encoded, "decoding", n, leave=False, mininterval=0.5, unit=" images")
     for i, (name, data) in enumerate(bar):

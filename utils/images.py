@@ -30,24 +30,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from utils import image_files as files
 from utils.checkpoints import write_atomically
 from utils.config import ROOT, cache_dir
-from utils.image_files import (
-    Entry,
-    ImagesNotFound,
-    choose_images,
-    decode,
-    list_archive,
-    list_folder,
-    read,
-    readable,
-    refuse_doubles,
-)
+from utils.image_files import Entry, ImagesNotFound, readable
 
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 BATCHES = "cifar-10-batches-py"  # CIFAR-10 as its authors publish it
 BATCH_NAMES = {"train": "data_batch_", "test": "test_batch"}
 ATTEMPTS = 4  # of one download
+PASSING = (408, 429, 500, 502, 503, 504)  # status codes of a failure that may pass
 TIMEOUT = 10.0  # seconds without a byte
 FORMAT = "2"  # of the cache: what another version wrote is made again
 NOT_ORIGINAL = "not the complete and original"
@@ -123,42 +115,33 @@ def download(url: str, path: Path, known_hash: str | None = None, fetch: Callabl
 
 
 def _fetch(url: str, part: Path) -> Path:
-    """Add to `part` the bytes it lacks. What may pass (429, 408, 5xx, a lost connection) is tried again."""
+    """Add to `part` the bytes it lacks; a failure that may pass, as a lost connection, is tried again."""
     import requests
     from urllib3 import Retry
 
-    passing = Retry(
-        ATTEMPTS - 1, backoff_factor=1, status_forcelist=(408, 429, 500, 502, 503, 504), raise_on_status=False
-    )
+    again = Retry(ATTEMPTS - 1, connect=1, backoff_factor=1, status_forcelist=PASSING, raise_on_status=False)
     with requests.Session() as session:
         for prefix in ("http://", "https://"):
-            session.mount(prefix, requests.adapters.HTTPAdapter(max_retries=passing))
+            session.mount(prefix, requests.adapters.HTTPAdapter(max_retries=again))
         for attempt in range(1, ATTEMPTS + 1):
             have = part.stat().st_size if part.exists() else 0
             headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-            try:
-                with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-                    if response.status_code == 416:  # nothing behind byte `have`: it may be of another file
-                        part.unlink()
-                        continue
-                    response.raise_for_status()
-                    more = response.status_code == 206  # otherwise the server sends the whole file
-                    total = int(response.headers.get("Content-Length", 0)) + have * more or None
-                    bar = tqdm(
-                        desc=part.stem,
-                        total=total,
-                        initial=have * more,
-                        unit="B",
-                        unit_scale=True,
-                        leave=False,
-                    )
-                    with bar, open(part, "ab" if more else "wb") as file:
+            with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+                if response.status_code == 416:  # nothing behind byte `have`: it may be of another file
+                    part.unlink(missing_ok=True)
+                    continue
+                response.raise_for_status()
+                have *= response.status_code == 206  # otherwise the server sends the whole file
+                total = int(response.headers.get("Content-Length", 0)) + have or None
+                bar = tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True, leave=False)
+                try:
+                    with bar, open(part, "ab" if have else "wb") as file:
                         for chunk in response.iter_content(1 << 16):
                             bar.update(file.write(chunk))
                     return part
-            except (requests.exceptions.ChunkedEncodingError, requests.ConnectionError):
-                if attempt == ATTEMPTS:
-                    raise
+                except (requests.exceptions.ChunkedEncodingError, requests.ConnectionError):
+                    if attempt == ATTEMPTS:
+                        raise
     raise OSError(f"{url} has no bytes to send")
 
 
@@ -315,7 +298,9 @@ def _locate(dataset: Dataset, split: str, root: Path) -> tuple[list[Entry], list
         inside = [names[name] for name in (top, BATCHES) if name in names and names[name].is_dir()]
         if not inside and base.name.lower() in (top, BATCHES):
             inside = [base]
-        loose = [e._replace(path=folder.name / e.path) for folder in inside for e in list_folder(folder)]
+        loose = [
+            e._replace(path=folder.name / e.path) for folder in inside for e in files.list_folder(folder)
+        ]
         patterns = [pattern.format(split=split) for pattern in dataset.archives]
         archives = [p for n, p in names.items() if p.is_file() and any(fnmatch(n, q) for q in patterns)]
         if loose or archives:
@@ -328,13 +313,13 @@ def _decode_set(
     dataset: Dataset, split: str, root: Path, loose: Sequence[Entry] = (), archives: Sequence[Path] = ()
 ) -> Decoded:
     """Decode a split in files and archives."""
-    found = [*loose, *(entry for archive in archives for entry in list_archive(archive))]
+    found = [*loose, *(entry for archive in archives for entry in files.list_archive(archive))]
     top, place = dataset.top.format(split=split), f"{split} split in {readable(root)}"
     inside = [entry for entry in found if top in map(str.lower, entry.path.parts[:-1])]
     if dataset.classes and not inside and (batches := [e for e in found if e.path.parent.name == BATCHES]):
         return _decode_batches(split, batches)
     tables = [entry for entry in found if entry.path.name.lower() == f"{split}labels.csv"]  # of Kaggle
-    rows = csv.reader(line for _, data in read(tables) for line in data.decode().splitlines())
+    rows = csv.reader(line for _, data in files.read(tables) for line in data.decode().splitlines())
     table = {row[0]: row[1] for row in rows if len(row) > 1}
 
     def kind(entry: Entry) -> str:
@@ -342,13 +327,17 @@ def _decode_set(
         return folder if folder.lower() != top else table.get(entry.path.stem, "")
 
     no_class = f"in no folder of a class, nor in {split}Labels.csv"
-    entries = choose_images(inside, place, lambda e: no_class if dataset.classes and not kind(e) else None)
+    entries = files.choose_images(
+        inside, place, lambda e: no_class if dataset.classes and not kind(e) else None
+    )
     kinds = [kind(entry) if dataset.classes else "" for entry in entries]
     if unknown := sorted(set(kinds) - set(dataset.classes or [""])):
         raise ValueError(f"{place} has classes {unknown[:5]}; name them {', '.join(dataset.classes)}")
     names = [f"{kind}/{entry.path.stem}" for kind, entry in zip(kinds, entries, strict=True)]
-    refuse_doubles(entries, names)
-    pixels, digests = decode(read(entries), len(entries), dataset.size, resize=not dataset.classes)
+    files.refuse_doubles(entries, names)
+    pixels, digests = files.decode(
+        files.read(entries), len(entries), dataset.size, resize=not dataset.classes
+    )
     labels = [dataset.classes.index(kind) for kind in kinds] if dataset.classes else None
     return pixels, labels, [_key(*pair) for pair in zip(names, digests, strict=True)]
 
@@ -366,7 +355,7 @@ class _BatchUnpickler(pickle.Unpickler):
 def _decode_batches(split: str, entries: list[Entry]) -> Decoded:
     """CIFAR-10 in pickles of pixels, labels and, but for some copies, file names."""
     pixels, labels, keys = [], [], []
-    for entry, data in read(e for e in entries if e.path.name.startswith(BATCH_NAMES[split])):
+    for entry, data in files.read(e for e in entries if e.path.name.startswith(BATCH_NAMES[split])):
         try:
             batch = _BatchUnpickler(io.BytesIO(data), encoding="latin1").load()
             batch = {k.decode() if isinstance(k, bytes) else k: v for k, v in batch.items()}
@@ -401,7 +390,7 @@ def _cifar10_parquet(split: str) -> Decoded:
     path = download(url, cache_dir() / f"cifar10-{split}.parquet", CIFAR10_PARQUET[split])
     table = parquet.read_table(path, columns=["img", "label"])
     encoded = ((f"{path}, row {i}", cell["bytes"].as_py()) for i, cell in enumerate(table["img"]))
-    pixels, digests = decode(encoded, table.num_rows, size=32)
+    pixels, digests = files.decode(encoded, table.num_rows, size=32)
     return pixels, table["label"].to_pylist(), digests
 
 
@@ -437,12 +426,11 @@ CIFAR10 = Dataset(
     },
     downloads={"Hugging Face mirror": _cifar10_parquet, "its own host": _cifar10_host},
     remedy="""Ways to get CIFAR-10:
-  - have it already? Set COURSE_IMAGES (or pass source=) to a folder with train/<class>/*.png, with such files
-    in train*.zip, with Kaggle's train/*.png and trainLabels.csv, or with cifar-10-batches-py as torchvision
-    keeps it, and the same for test; or to the folder above it if its name is cifar10;
+  - set COURSE_IMAGES (or pass source=) to a folder with train/<class>/*.png, such files in train*.zip,
+    Kaggle's train/*.png and trainLabels.csv, or cifar-10-batches-py; or to the folder above a folder cifar10;
   - with network access, leave COURSE_OFFLINE unset and allow_download=True: the mirror
-    https://huggingface.co/datasets/uoft-cs/cifar10 (144 MB) comes first, HF_ENDPOINT names another host; then
-    www.cs.toronto.edu, slow since June 2026 (up to an hour for 170 MB): an interrupted call can be repeated.""",
+    https://huggingface.co/datasets/uoft-cs/cifar10 (144 MB; HF_ENDPOINT names another host) comes first, then
+    www.cs.toronto.edu, slow since June 2026 (up to an hour for 170 MB): call again to go on.""",
 )
 
 CELEBA64 = Dataset(
@@ -500,11 +488,11 @@ def load_folder(path: str | Path, size: int, resize: bool = False) -> ImageSet:
     path = Path(path).expanduser()
     if not path.exists():
         raise ImagesNotFound(f"path={readable(path)} does not exist")
-    entries = choose_images(
-        list_archive(path) if path.is_file() else list_folder(path), f"path={readable(path)}"
+    entries = files.choose_images(
+        files.list_archive(path) if path.is_file() else files.list_folder(path), f"path={readable(path)}"
     )
-    refuse_doubles(entries, (str(entry.path) for entry in entries))
-    pixels, digests = decode(read(entries), len(entries), size, resize)
+    files.refuse_doubles(entries, (str(entry.path) for entry in entries))
+    pixels, digests = files.decode(files.read(entries), len(entries), size, resize)
     keys = [_key(entry.path.stem, digest) for entry, digest in zip(entries, digests, strict=True)]
     return ImageSet(*_arrange(pixels, None, keys), f"{len(entries):,} images from {readable(path)}")
 
@@ -515,8 +503,8 @@ N_HELD_OUT = 10_000  # faces, the last ones: never trained on, for calibration a
 def load_faces(split: str, allow_download: bool = True) -> ImageSet:
     """CelebA at 64x64, split into "train" (all but the last 10,000 images) and "test" (those).
 
-    The order is that of file names, whatever the source: who trained on a part of the set has not seen what
-    the whole set holds out. The official split keeps identities apart; this one holds for pictures, not people.
+    The order is that of names, whatever the source: who trained on a part of the set has not seen what the
+    whole set holds out. The official split keeps identities apart; this one holds for pictures, not people.
     """
     faces = load_celeba64(allow_download=allow_download)
     if len(faces.images) <= N_HELD_OUT:
