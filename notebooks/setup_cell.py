@@ -6,6 +6,9 @@ from pathlib import Path
 repository = "{repository}"
 here = Path(globals().get("__vsc_ipynb_file__", "notebook.ipynb")).resolve()
 root = next((folder for folder in here.parents if (folder / "utils" / "config.py").exists()), None)
+if root is None and not repository:
+    remedy = "get all of it (its zip, or git clone) and open this page there; in Colab, %cd into it first"
+    raise FileNotFoundError(f"{here.parent} is not in the course's repository: {remedy}")
 if root is None:
     root = here.parent / repository.rsplit("/", 1)[-1]
     if not root.exists():

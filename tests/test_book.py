@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from notebooks.tools import book
 from notebooks.tools.book import PAGES, build, for_book, missing_tools
-from notebooks.tools.sync import NOTEBOOKS, repository
+from notebooks.tools.sync import NOTEBOOKS
 
 CHAPTERS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 # What is wrong with a page once MathJax has finished: counted in the page itself.
@@ -32,14 +33,13 @@ FAULTS = r"""async () => {
 }"""
 
 
-def test_links_for_the_book():
-    text = (
-        "[a](../NOTATION.md) ![b](../gifs/a.gif) [c](LICENSE) [d](notebooks/exercises) [e](http://f) [f](#g)"
-    )
-    assert for_book(text) == (
-        f"[a](../NOTATION.md) ![b](../gifs/a.gif) [c]({repository()}/blob/main/LICENSE) "
-        f"[d]({repository()}/tree/main/notebooks/exercises) [e](http://f) [f](#g)"
-    )
+@pytest.mark.parametrize("address", ["https://github.com/someone/course", ""])
+def test_links_for_the_book(address, monkeypatch):
+    monkeypatch.setattr(book, "repository", lambda: address)
+    stays = "[a](../NOTATION.md) ![b](../gifs/a.gif) [e](http://f) [f](#g) `f[x](y)`"
+    text = f"{stays} [c](LICENSE) [d](../notebooks/exercises)"
+    licence, folder = f"{address}/blob/main/LICENSE", f"{address}/tree/main/notebooks/exercises"
+    assert for_book(text) == (f"{stays} [c]({licence}) [d]({folder})" if address else f"{stays} c d")
 
 
 @pytest.fixture(scope="module")

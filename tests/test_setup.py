@@ -1,16 +1,20 @@
 """The frame's own code: run.py, the set-up cell, executing and synchronising notebooks."""
 
 import base64
+import importlib
 import io
 import json
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.metadata import version
 from pathlib import Path, PureWindowsPath
+from urllib.request import urlopen
 
 import nbformat
 import numpy as np
@@ -22,7 +26,7 @@ import run
 from notebooks.tools import execute
 from notebooks.tools import shuffle as shuffle_notebooks
 from notebooks.tools import sync as sync_setup_cells
-from notebooks.tools.sync import badge, repository, setup_cell
+from notebooks.tools.sync import setup_cell, with_badge
 from utils import config, image_files, setup
 
 
@@ -75,8 +79,88 @@ def test_failed_set_up_is_not_recorded(environment, tmp_path, monkeypatch):
 @pytest.mark.parametrize("budget, commands", [("demo", ["execute", "gifs"]), ("fast", ["execute"])])
 def test_fast_leaves_the_gif_alone(budget, commands, environment, monkeypatch):
     monkeypatch.setenv("COURSE_BUDGET", budget)
-    assert run.cifar10() == 0
+    assert run.cifar10([]) == 0
     assert [call[1].split(".")[-1] for call in environment] == commands
+
+
+JOBS = {
+    "test --cpu -k links -x": "pytest -n",
+    "gifs cifar10 --steps 3": "gifs cifar10 --steps 3",
+    "book --help": "notebooks.tools.book --help",
+    "store a.ipynb": "notebooks.tools.execute --in-place a.ipynb",
+    "store": "notebooks.tools.execute --in-place",
+    "lint": "ruff check",
+    "lock --upgrade": "uv pip compile",
+    "shuffle --seed 2": "notebooks.tools.shuffle --seed 2",
+    "python -m gifs --help": "gifs --help",
+}
+
+
+@pytest.mark.parametrize("line, command", JOBS.items())
+def test_what_follows_a_job_goes_on_to_its_program(line, command, environment, monkeypatch):
+    monkeypatch.setattr(run, "set_up", lambda cpu: None)
+    run.STAMP.touch()
+    assert run.main(line.split()) == 0
+    assert " ".join(environment[0]).startswith(f"-m {command}")
+    passed = set(line.split()[1:]) - {"--cpu", "-m"}
+    assert passed <= set(environment[0])
+
+
+def test_help_needs_no_environment(environment, capsys):
+    for job in run.JOBS.keys() - {"python"}:
+        with pytest.raises(SystemExit) as status:
+            run.main([job, "--help"])
+        assert status.value.code == 0 and "usage:" in capsys.readouterr().out
+    assert not environment
+
+
+def test_memory_of_training_is_kept_unless_the_user_says_otherwise(monkeypatch):
+    given = []
+    monkeypatch.setattr(run, "run", lambda *_, **variables: given.append(variables) or 0)
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "0")
+    for platform in "linux", "darwin":
+        monkeypatch.setattr(run.sys, "platform", platform)
+        run.python([])
+    assert given[0].keys() == {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"} and given[1] == {}
+
+
+@pytest.mark.parametrize("tool", ["book", "execute", "shuffle", "slides", "student", "sync"])
+def test_each_tool_says_what_it_does(tool, capsys):
+    with pytest.raises(SystemExit) as status:
+        importlib.import_module(f"notebooks.tools.{tool}").main(["--help"])
+    assert status.value.code == 0 and "usage:" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_lab_serves_what_the_notebooks_link_to(monkeypatch):
+    """A server as `run.py lab` starts it: notebooks, and files outside their folder, can be had."""
+    pytest.importorskip("jupyterlab", reason="not installed: jupyterlab")
+    started = []
+    monkeypatch.setattr(run, "run", lambda *command, **_: started.append(command) or 0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run.lab(
+        ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=x", "--allow-root"]
+    )
+    server = subprocess.Popen([sys.executable, *started[0]], cwd=config.ROOT, stderr=subprocess.DEVNULL)
+
+    def fetch(path: str) -> bytes:
+        return urlopen(f"http://127.0.0.1:{port}/{path}?token=x", timeout=10).read()
+
+    try:
+        for _ in range(300):
+            try:
+                fetch("api/status")
+                break
+            except OSError:
+                time.sleep(0.2)
+        for file in ("gifs/gaussians_chains.gif", "NOTATION.md", "notebooks/00_start_here.ipynb"):
+            assert fetch(f"files/{file}") == (config.ROOT / file).read_bytes(), file
+        assert b"notebooks/00_start_here.ipynb" in fetch("")  # the page that opens first
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def test_begin_says_where_it_runs_and_seeds_everything(capsys, monkeypatch):
@@ -147,7 +231,14 @@ def test_setup_cell_refuses_another_utils(tmp_path):
     assert "restart the kernel" in run_setup_cell(config.ROOT, FIND, first).stderr
 
 
-def test_setup_cell_fetches_the_repository_where_there_is_none(tmp_path):
+def test_setup_cell_without_an_address_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(sync_setup_cells, "repository", lambda: "")
+    assert f"{tmp_path} is not in the course's repository: get all of it" in (
+        run_setup_cell(tmp_path, setup_cell()).stderr
+    )
+
+
+def test_setup_cell_fetches_the_repository_where_there_is_none(tmp_path, monkeypatch):
     origin, empty = tmp_path / "course", tmp_path / "empty"
     (origin / "utils").mkdir(parents=True)
     empty.mkdir()
@@ -157,9 +248,9 @@ def test_setup_cell_fetches_the_repository_where_there_is_none(tmp_path):
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(origin)]
     for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "x"]):
         subprocess.run(git + command, check=True)
-    cell = setup_cell().replace(repository(), origin.as_uri())
+    monkeypatch.setattr(sync_setup_cells, "repository", origin.as_uri)
     for _ in range(2):  # the second time it is there
-        result = run_setup_cell(empty, cell)
+        result = run_setup_cell(empty, setup_cell())
         assert "begun 0" in result.stdout, result.stderr
         assert str(empty / "course" / "utils") in result.stdout
 
@@ -197,8 +288,10 @@ print(json.dumps(calls))
 """
 
 
-def test_in_colab_only_what_is_missing_is_installed_and_torch_never(tmp_path):
+def test_in_colab_only_what_is_missing_is_installed_and_torch_never(tmp_path, monkeypatch):
     """An empty Colab with an older torch: the repository is cloned once, pip asked for two packages once."""
+    address = "https://github.com/someone/course"
+    monkeypatch.setattr(sync_setup_cells, "repository", lambda: address)
     metadata, content = tmp_path / "site", tmp_path / "content"
     for name, number in {"torch": "2.6.0+cu124", "torchvision": "0.21.0+cu124"}.items():
         folder = metadata / f"{name}-{number}.dist-info"
@@ -213,8 +306,8 @@ def test_in_colab_only_what_is_missing_is_installed_and_torch_never(tmp_path):
     assert result.returncode == 0, result.stderr
     *lines, calls = result.stdout.splitlines()
     git, pip, again, package = json.loads(calls)
-    place = content / repository().rsplit("/", 1)[-1]
-    assert git == ["git", "clone", "--quiet", "--depth", "1", repository(), str(place)]
+    place = content / "course"
+    assert git == ["git", "clone", "--quiet", "--depth", "1", address, str(place)]
     declared = setup.read_project()["dependencies"]
     wanted = [line for line in declared if line.split(">")[0] in ("imageio", "torcheval")]
     assert pip[:5] == ["-m", "pip", "install", "--quiet", "--constraint"]
@@ -232,7 +325,7 @@ def test_sync_writes_cell_and_badge(tmp_path):
     assert sync_setup_cells.sync(path)
     assert not sync_setup_cells.sync(path)
     notebook = nbformat.read(path, as_version=4)
-    assert notebook.cells[0].source == f"# Title\n\n{badge(path.name)}"
+    assert notebook.cells[0].source == with_badge("# Title", path.name)
     assert [c.source for c in notebook.cells[1:]] == [setup_cell(), "1 + 1"]
     notebook.cells[1].source = setup_cell().split("\n")[0] + "\nold"
     nbformat.write(notebook, path)

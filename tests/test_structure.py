@@ -15,7 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 from PIL import Image
 
-from notebooks.tools.sync import badge, is_setup_cell, setup_cell, with_address
+from notebooks.tools.sync import is_setup_cell, setup_cell, with_badge
 from utils.checkpoints import sha256
 from utils.config import CHECKPOINTS, GIFS, ROOT
 
@@ -65,8 +65,8 @@ def frame_faults(notebook: dict, file: str) -> list[str]:
     faults = []
     if not title.startswith("# "):
         faults.append("the first cell is not a title")
-    if badge(file) not in title:
-        faults.append("no Colab badge in the title cell (make sync)")
+    if with_badge(title, file) != title:
+        faults.append("the title cell's Colab badge is missing or outdated (python run.py sync)")
     places = [heading(s).search(markdown) for s in SECTIONS]
     faults += [f"no section '{s}'" for s, place in zip(SECTIONS, places, strict=True) if not place]
     found = [place.start() for place in places if place]
@@ -83,7 +83,7 @@ def frame_faults(notebook: dict, file: str) -> list[str]:
         if number < 3:
             faults.append(f"{number} {what}, not at least 3")
     if sum(map(is_setup_cell, cells)) != 1 or setup_cell() not in code:
-        faults.append("the set-up cell is missing or outdated (make sync)")
+        faults.append("the set-up cell is missing or outdated (python run.py sync)")
     elif code[0] != setup_cell():
         faults.append("the set-up cell is not the first code cell")
     long = [i for i, text in enumerate(code) if text.count("\n") >= 25]
@@ -113,7 +113,7 @@ def output_faults(notebook: dict) -> list[str]:
             if path := re.search(r"(?:^|[\s'\"(=])((?:/[\w.-]+){3,}|[A-Z]:\\Users)", texts(output)):
                 faults.append(f"code cell {i} shows a path of one machine: {path[1]}")
     if not re.search(r"budget: (demo|full)", printed):
-        faults.append("outputs are not from the budget demo or full (make store)")
+        faults.append("outputs are not from the budget demo or full (python run.py store)")
     return faults
 
 
@@ -134,7 +134,7 @@ def good_notebook() -> dict:
     said = nbformat.v4.new_output("stream", text="torch 2 | budget: demo | seed: 0\n")
     figure = nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(b"png").decode()})
     cells = [
-        text(f"# Title\n\nClaim.\n\n## What you will learn\n- a\n- b\n- c\n\n{badge('01_x.ipynb')}"),
+        text(with_badge("# Title\n\nClaim.\n\n## What you will learn\n- a\n- b\n- c", "01_x.ipynb")),
         cell(setup_cell(), execution_count=1, outputs=[said]),
         cell("plot()", execution_count=2, outputs=[figure]),
         text("## 2. When this fails\n\n## What we saw\n\n## Exercises\n" + 3 * EXERCISE + "\n## References"),
@@ -172,7 +172,7 @@ EXERCISE = "### Exercise\n\n<details><summary>Solution</summary>x</details>\n"
 ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}
 BAD = {
     "not a title": replace(0, "# Title", "Title"),
-    "no Colab badge": replace(0, "01_x.ipynb", "02_y.ipynb"),
+    "Colab badge is missing or outdated": replace(0, "- c", "- c\n\n[![Open in Colab](x)](y/02_y.ipynb)"),
     "no section 'When this fails'": replace(3, "When this fails", "Failing"),
     "another order": replace(3, "## What we saw", "## References"),
     "2 bullets": replace(0, "- c", ""),
@@ -222,21 +222,41 @@ def links(markdown: str) -> list[str]:
     return targets + re.findall(r"(?:src|href)\s*=\s*[\"']([^\"']+)", markdown)
 
 
-def broken_links(markdown: str, folder: Path) -> list[str]:
-    """Relative links of a page in `folder` that lead nowhere, or out of the repository."""
-    local = [link.split("#")[0] for link in links(markdown) if not re.match(r"[a-z]+:|//|#", link)]
-    targets = {link: (folder / link).resolve() for link in local}
-    return [link for link, path in targets.items() if not (path.exists() and path.is_relative_to(ROOT))]
+def anchors(path: Path) -> set[str]:
+    """What may follow `#` in a link to a file: headings as GitHub names them, or lines of code."""
+    if path.suffix not in (".md", ".ipynb"):
+        return {f"L{i}" for i in range(1, 1 + path.read_bytes().count(b"\n"))}
+    headings = re.findall(r"^#+ +(.+?) *$", markdown_of(path), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def opens(link: str, page: Path) -> bool:
+    """Whether a relative link of `page` leads to a file of the repository, a place in it, a picture."""
+    file, _, anchor = link.partition("#")
+    path = (page.parent / file).resolve() if file else page
+    if not (path.exists() and path.is_relative_to(ROOT)):
+        return False
+    if path.suffix in (".png", ".gif"):
+        with Image.open(path) as image:
+            image.load()
+    return not anchor or anchor in anchors(path)
+
+
+def broken_links(markdown: str, page: Path) -> list[str]:
+    """Links in the text of `page` that need no network and lead nowhere, or out of the repository."""
+    return [link for link in links(markdown) if not re.match(r"[a-z]+:|//", link) and not opens(link, page)]
 
 
 @pytest.mark.parametrize("path", [p for p in repository_files() if p.suffix in (".md", ".ipynb")], ids=name)
 def test_links_lead_somewhere(path: Path):
-    assert broken_links(markdown_of(path), path.parent) == []
+    assert broken_links(markdown_of(path), path) == []
 
 
 def test_link_checker():
-    page = '[a](utils/config.py#L1) ![b](no.png) <img src="no.gif"> $g[x](y)$ `[c](d)` [e](http://x) [f](..)'
-    assert broken_links(page, ROOT) == ["no.png", "..", "no.gif"]
+    good = "[a](run.py#L1) [c](TEACHING.md#six-weeks) [d](#notebooks) [e](http://f) $g[x](y)$ `[c](d)`"
+    bad = '![b](no.png) [f](..) [g](utils/config.py#L9999) [h](TEACHING.md#seven-weeks) <img src="no.gif">'
+    found = ["no.png", "..", "utils/config.py#L9999", "TEACHING.md#seven-weeks", "no.gif"]
+    assert broken_links(good + bad, ROOT / "README.md") == found
 
 
 @pytest.mark.parametrize("page", ["README.md", "NOTATION.md", "CONTRIBUTING.md", "LICENSE"])
@@ -248,12 +268,6 @@ def test_readme_table_lists_every_notebook():
     rows = re.findall(r"^\|.*", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
     listed = re.findall(r"\]\((?:\./)?notebooks/([^)]+\.ipynb)\)", "\n".join(rows))
     assert sorted(set(listed)) == [path.name for path in NOTEBOOKS]
-
-
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_repository_address(page: str):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert with_address(text) == text, "make sync"
 
 
 # ------------------------------------------------------------------------------------- files and sizes
@@ -309,7 +323,7 @@ def test_lock_agrees_with_pyproject():
     locked = {r.name: r for r in map(Requirement, lock.splitlines())}
     for requirement in map(Requirement, declared()):
         version = next(iter(locked[requirement.name].specifier)).version
-        assert requirement.specifier.contains(version), f"{requirement}, but {version} in the lock: make lock"
+        assert requirement.specifier.contains(version), f"{requirement}, but {version} is locked"
 
 
 # ------------------------------------------------------------------------------------------------ style

@@ -13,7 +13,8 @@ import nbformat
 import pytest
 
 from notebooks.tools.student import EXERCISES, student_files, student_text, student_version
-from notebooks.tools.sync import NOTEBOOKS, badge, setup_cell
+from notebooks.tools.sync import NOTEBOOKS, setup_cell, with_badge
+from notebooks.tools.teaching import PAGE
 from utils.config import ROOT
 
 SOLVED = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -32,10 +33,10 @@ def stubs(path: Path) -> list[str]:
 
 
 def test_student_versions_are_current():
-    stored = {path: path.read_text(encoding="utf-8") for path in EXERCISES.glob("*.ipynb")}
     wanted = student_files()
+    stored = {path: path.read_text(encoding="utf-8") for path in [*EXERCISES.glob("*.ipynb"), PAGE]}
     stale = [path.name for path in stored.keys() | wanted.keys() if stored.get(path) != wanted.get(path)]
-    assert not stale, f"python -m notebooks.tools.student ({', '.join(sorted(stale))})"
+    assert not stale, f"python run.py student ({', '.join(sorted(stale))})"
 
 
 @pytest.mark.parametrize("solved", SOLVED, ids=lambda path: path.stem)
@@ -60,8 +61,7 @@ def test_first_cells(solved: Path):
     student = EXERCISES / solved.name
     title = sources(student, "markdown")[0]
     assert f"](../{solved.name})" in title
-    assert badge(f"exercises/{solved.name}") in title
-    assert badge(solved.name) not in title
+    assert with_badge(title, f"exercises/{solved.name}") == title
     assert sources(student, "code")[0] == setup_cell()
 
 

@@ -1,15 +1,17 @@
-"""Build the series as a static site that works without a network: `python -m notebooks.tools.book`.
+"""Build the series as a static site that works without a network: `python run.py book`.
 
 Sphinx with MyST-NB reads the notebooks with their stored outputs (nothing is executed); the site goes to
 `build/book`, open its index.html. MathJax and its fonts are copied into the site, search needs no server.
 The tools belong to the extra `dev`, which `run.py` and `environment.yml` install.
 """
 
+import argparse
 import importlib.util
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -21,7 +23,7 @@ BOOK = ROOT / "build" / "book"
 SOURCE = ROOT / "build" / "book-source"
 PAGES = ("README.md", "NOTATION.md", "TEACHING.md", "CONTRIBUTING.md")
 TOOLS = ("sphinx", "myst_nb", "furo", "sphinx-mathjax-offline")
-FILE_LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)(?:\.\./)*([^)\s#]+)")
+FILE_LINK = re.compile(r"\[([^\[\]]*)\]\((?![a-z]+:|#)(?:\.\./)*([^)\s#]+)\)")
 COLAB = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]")
 IMAGES = (".gif", ".png")
 
@@ -60,12 +62,17 @@ def missing_tools() -> list[str]:
 
 
 def link_for_book(match: re.Match) -> str:
-    """A relative link as it is in the book, if the book holds its target, else its address on GitHub."""
-    path = match[1]
+    """A relative link as it is in the book, if the book holds its target, else one to the repository.
+
+    Without an address of the repository only the text is left. Code like `f[x](y)` is no link.
+    """
+    text, path = match.groups()
     if (path.endswith((".ipynb", *IMAGES)) and "exercises/" not in path) or Path(path).name in PAGES:
         return match[0].replace("README.md", "index.md")
+    if not (ROOT / path).exists():
+        return match[0]
     kind = "tree" if (ROOT / path).is_dir() else "blob"
-    return f"{repository()}/{kind}/main/{path}"
+    return f"[{text}]({repository()}/{kind}/main/{path})" if repository() else text
 
 
 def for_book(text: str) -> str:
@@ -125,8 +132,13 @@ def build() -> Path:
     return BOOK / "index.html"
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     try:
         print(build())
     except (ModuleNotFoundError, subprocess.CalledProcessError) as error:
         sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ import io
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -90,11 +91,11 @@ def execute(source: Path, target: Path) -> None:
         nbformat.write(notebook, target)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--in-place", action="store_true", help="store the outputs in the notebook itself")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     if args.in_place and budget() == "fast":
         parser.error("outputs of the budget `fast` are never stored; unset COURSE_BUDGET")
     for source in (path.resolve() for path in args.notebooks):

@@ -1,4 +1,4 @@
-"""Run the notebooks as tests in a random order: `python -m notebooks.tools.shuffle --seed 1`.
+"""Run the notebooks as tests in a random order: `python run.py shuffle --seed 1`.
 
 No notebook may depend on what another one left behind. Further arguments go to pytest.
 """

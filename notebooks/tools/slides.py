@@ -1,4 +1,4 @@
-"""Make slides from the notebooks' own cells: `python -m notebooks.tools.slides notebooks/10_cifar10.ipynb`.
+"""Make slides from the notebooks' own cells: `python run.py slides notebooks/10_cifar10.ipynb`.
 
 Without arguments all notebooks are taken. One HTML deck each goes to `build/slides`; arrow keys to the right
 go on, downwards to the next cell of the section. Which cell becomes what is set by rule in a copy, the stored
@@ -8,6 +8,7 @@ MathJax from the network.
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -71,11 +72,11 @@ def make(path: Path, reveal: str | None = None) -> str:
     return SlidesExporter(config=config).from_notebook_node(notebook, {"metadata": {"name": path.stem}})[0]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--reveal", help="folder or address of reveal.js, to show slides without a network")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     SLIDES.mkdir(parents=True, exist_ok=True)
     for path in [path.resolve() for path in args.notebooks] or sorted(NOTEBOOKS.glob("*.ipynb")):
         target = SLIDES / f"{path.stem}.slides.html"

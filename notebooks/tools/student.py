@@ -1,22 +1,25 @@
-"""Write the student versions of all notebooks: `python -m notebooks.tools.student`.
+"""Write the student versions of all notebooks and TEACHING.md's table of exercises: `python run.py student`.
 
 The solved notebooks in `notebooks/` are the only source. Their folded solutions are removed, the stubs and
 the checks stay, outputs are cleared, and the result goes to `notebooks/exercises/` under the same name.
 """
 
+import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 
-from notebooks.tools.sync import BADGE, NOTEBOOKS, badge
+from notebooks.tools.sync import NOTEBOOKS, with_badge
+from notebooks.tools.teaching import PAGE, with_table
 
 EXERCISES = NOTEBOOKS / "exercises"
 FOLDED = re.compile(r"[ \t]*<details\b[^>]*>.*?</details>[ \t]*\n?", re.S | re.I)
 RELATIVE = re.compile(r"(\]\(\s*<?|(?:src|href)\s*=\s*[\"'])(?=\.\./)")
 NOTICE = (
     "**Student version**, without solutions; the solved notebook, with all outputs, is [{name}](../{name}). "
-    "This file is made from that one by `python -m notebooks.tools.student`."
+    "This file is made from that one by `python run.py student`."
 )
 
 
@@ -43,22 +46,22 @@ def student_version(notebook: nbformat.NotebookNode, name: str) -> nbformat.Note
                 raise ValueError(f"{name}: a folded solution is not closed; write <details> ... </details>")
         if cell.source:
             cells.append(cell)
-    title, rest = cells[0].source.split("\n", 1)
-    rest = BADGE.sub(badge(f"exercises/{name}"), rest)
+    title, rest = with_badge(cells[0].source, f"exercises/{name}").split("\n", 1)
     cells[0].source = f"{title}\n\n{NOTICE.format(name=name)}\n{rest}"
     return nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata)
 
 
 def student_files() -> dict[Path, str]:
-    """What `notebooks/exercises/` should hold: the text of each file."""
-    made = {}
+    """What `notebooks/exercises/` and TEACHING.md should hold: the text of each file."""
+    made = {PAGE: with_table(PAGE.read_text(encoding="utf-8"))}
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         version = student_version(nbformat.read(path, as_version=4), path.name)
         made[EXERCISES / path.name] = nbformat.writes(version) + "\n"
     return made
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     files = student_files()
     EXERCISES.mkdir(exist_ok=True)
     changed = []

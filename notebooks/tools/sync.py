@@ -1,26 +1,50 @@
-"""Write the set-up cell and the Colab badge into every notebook: `python -m notebooks.tools.sync`.
+"""Write the set-up cell and the Colab badge into every notebook: `python run.py sync`.
 
-The cell's text is `notebooks/setup_cell.py`, the repository's address is in `pyproject.toml`. After a change
-of either, this command carries it into the notebooks and into README's links.
+The cell's text is `notebooks/setup_cell.py`; the repository's address stands in `pyproject.toml` alone. While
+none stands there, that of git's remote `origin` is written into it, if it is on GitHub. Without any there is
+no badge, and the set-up cell says how to get the repository.
 """
 
+import argparse
 import re
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 
-from utils.config import ROOT
-from utils.setup import read_project
+from utils.setup import ROOT, read_project
 
 NOTEBOOKS = ROOT / "notebooks"
-IN_COLAB = re.compile(r"(?<=colab\.research\.google\.com/github/)[^/\s]+/[^/\s]+(?=/)")
-CLONED = re.compile(r"(?<=git clone )https://\S+?(?=[\s`]|$)")
-BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
+UNSET = "https://github.com/OWNER/REPO"
+GITHUB = re.compile(r"(?:https://|ssh://git@|git@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?")
+BADGE = re.compile(r"\s*\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
 
 
 def repository() -> str:
-    """Address of this repository."""
-    return read_project()["urls"]["Repository"]
+    """Address of this repository, empty while it is not known."""
+    address = read_project()["urls"]["Repository"]
+    return "" if address == UNSET else address
+
+
+def address_of_remote(url: str) -> str:
+    """Web address of a git remote on GitHub, by https or ssh; empty for any other."""
+    match = GITHUB.fullmatch(url.strip())
+    return f"https://github.com/{match[1]}" if match else ""
+
+
+def adopt_remote() -> bool:
+    """Write the address of git's remote `origin` into pyproject.toml if none stands there."""
+    command = ["git", "-C", str(ROOT), "remote", "get-url", "origin"]
+    try:
+        url = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    if repository() or not (address := address_of_remote(url)):
+        return False
+    project = ROOT / "pyproject.toml"
+    project.write_text(project.read_text(encoding="utf-8").replace(UNSET, address), encoding="utf-8")
+    return True
 
 
 def setup_cell() -> str:
@@ -30,16 +54,17 @@ def setup_cell() -> str:
 
 
 def badge(notebook: str) -> str:
-    """Markdown of the Colab badge of the notebook file `notebook`."""
+    """Markdown of the Colab badge of the notebook file `notebook`; empty unless the address is on GitHub."""
+    if not repository().startswith("https://github.com/"):
+        return ""
     owner_and_name = repository().removeprefix("https://github.com/")
     page = f"https://colab.research.google.com/github/{owner_and_name}/blob/main/notebooks/{notebook}"
     return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({page})"
 
 
-def with_address(text: str) -> str:
-    """Markdown with this repository's address in its Colab links and `git clone` commands."""
-    text = IN_COLAB.sub(repository().removeprefix("https://github.com/"), text)
-    return CLONED.sub(repository(), text)
+def with_badge(title: str, notebook: str) -> str:
+    """Text of a title cell that ends with the badge of the notebook file `notebook`, if there is one."""
+    return f"{BADGE.sub('', title)}\n\n{badge(notebook)}".rstrip("\n")
 
 
 def is_setup_cell(cell: dict) -> bool:
@@ -55,10 +80,7 @@ def sync(path: Path) -> bool:
     notebook = nbformat.read(path, as_version=4)
     before = nbformat.writes(notebook)
     title = notebook.cells[0]
-    if BADGE.search(title.source):
-        title.source = BADGE.sub(badge(path.name), title.source)
-    else:
-        title.source += "\n\n" + badge(path.name)
+    title.source = with_badge(title.source, path.name)
     cell = next(filter(is_setup_cell, notebook.cells), None)
     if cell is None:
         notebook.cells.insert(1, nbformat.v4.new_code_cell(setup_cell()))
@@ -70,13 +92,10 @@ def sync(path: Path) -> bool:
     return True
 
 
-def main() -> None:
-    changed = [path.name for path in sorted(NOTEBOOKS.glob("*.ipynb")) if sync(path)]
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
-        text = path.read_text(encoding="utf-8")
-        if with_address(text) != text:
-            path.write_text(with_address(text), encoding="utf-8")
-            changed.append(path.name)
+def main(arguments: Sequence[str] | None = None) -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
+    changed = ["pyproject.toml"] if adopt_remote() else []
+    changed += [path.name for path in sorted(NOTEBOOKS.glob("*.ipynb")) if sync(path)]
     print("changed:", ", ".join(changed) or "nothing")
 
 

@@ -1,4 +1,4 @@
-"""Write the table of all exercises into TEACHING.md: `python -m notebooks.tools.teaching`.
+"""The table of all exercises for TEACHING.md; `python run.py student` writes it there.
 
 It is read from the notebooks' headings, `### Exercise k: name (difficulty, N minutes)`; the points follow
 from the difficulty.
@@ -72,13 +72,3 @@ def with_table(page: str) -> str:
     """The text of TEACHING.md with today's table between its two markers."""
     before, rest = page.split(START)
     return f"{before}{START}\n{table(all_exercises())}\n{END}{rest.split(END)[1]}"
-
-
-def main() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(with_table(page), encoding="utf-8")
-    print("changed:", "nothing" if with_table(page) == page else PAGE.name)
-
-
-if __name__ == "__main__":
-    main()
