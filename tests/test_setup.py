@@ -363,22 +363,31 @@ def test_execute_stores_the_first_view_of_a_widget(tmp_path):
 
 @pytest.mark.parametrize("cell", ["1 / 0", INTERACT.replace("(0, 2)", "[0, 1]")])
 def test_execute_leaves_the_notebook_alone_after_an_error(cell, tmp_path, monkeypatch):
-    monkeypatch.setattr(execute, "ROOT", tmp_path)
     source = notebook_with(tmp_path / "a.ipynb", cell)
     before = source.read_bytes()
-    monkeypatch.setattr(sys, "argv", ["execute", str(source), "--in-place"])
     monkeypatch.setenv("COURSE_BUDGET", "demo")
     with pytest.raises(SystemExit, match="ZeroDivisionError"):
-        execute.main()
+        execute.main([str(source), "--in-place", "--folder", str(tmp_path / "build")])
     assert source.read_bytes() == before
     assert (tmp_path / "build" / "a.ipynb").exists()
 
 
 def test_fast_outputs_are_never_stored(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["execute", str(tmp_path / "a.ipynb"), "--in-place"])
     monkeypatch.setenv("COURSE_BUDGET", "fast")
     with pytest.raises(SystemExit):
-        execute.main()
+        execute.main([str(tmp_path / "a.ipynb"), "--in-place"])
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path, monkeypatch, capsys):
+    source = notebook_with(tmp_path / "a.ipynb", "1 + 1")
+    (tmp_path / "file").touch()  # no folder can be made below a file, not even by root
+    monkeypatch.setattr(execute, "execute", lambda *_: pytest.fail("the notebook was run"))
+    with pytest.raises(SystemExit):
+        execute.main([str(source), "--folder", str(tmp_path / "file" / "build")])
+    assert "cannot write to" in (said := capsys.readouterr().err) and "--folder a folder of yours" in said
+    with pytest.raises(OSError, match=r"cannot write to .*file.*: set COURSE_CACHE"):
+        config.writable(tmp_path / "file", "set COURSE_CACHE")
+    assert config.writable(tmp_path / "new" / "deep", "") and not list((tmp_path / "new" / "deep").iterdir())
 
 
 def test_large_figures_are_stored_with_a_palette_and_small_ones_as_they_are():
@@ -406,9 +415,68 @@ def test_the_device_is_cuda_or_mps_or_the_cpu(cuda, mps, kind, monkeypatch):
     monkeypatch.delenv("COURSE_DEVICE", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert config.pick_device() == torch.device(kind)
-    monkeypatch.setenv("COURSE_DEVICE", "meta")
-    assert config.pick_device() == torch.device("meta")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for unset in None, "", " ":
+        if unset is not None:
+            monkeypatch.setenv("COURSE_DEVICE", unset)
+        assert config.pick_device() == torch.device(kind)
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    assert config.pick_device() == torch.device("cpu")
+    for wrong in ("gpu", "cuda:7", "meta") + (() if cuda else ("cuda", "cuda:0")) + (() if mps else ("mps",)):
+        monkeypatch.setenv("COURSE_DEVICE", wrong)
+        with pytest.raises(ValueError, match=rf"COURSE_DEVICE='{wrong}'.*cpu, cuda, cuda:0 .* or mps"):
+            config.pick_device()
+
+
+PLACES = {
+    "COURSE_CACHE": config.cache_dir,
+    "COURSE_IMAGES": config.images_place,
+    "COURSE_INCEPTION_WEIGHTS": config.inception_weights,
+}
+
+
+@pytest.mark.parametrize("variable", PLACES)
+def test_places_start_at_the_top_of_the_repository_and_empty_is_unset(variable, tmp_path, monkeypatch):
+    place = PLACES[variable]
+    monkeypatch.delenv(variable, raising=False)
+    unset = place()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for value, path in [
+        ("", unset),
+        (" ", unset),
+        ("a/b", config.ROOT / "a" / "b"),
+        ("../a", config.ROOT.parent / "a"),
+        ("~/a", tmp_path / "a"),
+        (str(tmp_path), tmp_path),
+    ]:
+        monkeypatch.setenv(variable, value)
+        found = place()
+        assert found == path or found.resolve() == path, value
+
+
+def test_switches(monkeypatch):
+    for value, budget, offline in [("", "demo", False), ("0", None, False), ("full", "full", True)]:
+        monkeypatch.setenv("COURSE_BUDGET", value)
+        monkeypatch.setenv("COURSE_OFFLINE", value)
+        assert config.offline() == offline
+        if budget:
+            assert config.budget() == budget
+        else:
+            with pytest.raises(
+                ValueError, match="COURSE_BUDGET='0' is unknown; set it to one of fast, demo, full"
+            ):
+                config.budget()
+
+
+def test_variables_are_read_in_one_file_and_listed_for_contributors():
+    read = re.compile(r"(?:os\.environ|getenv|_place)\W*(?:get\W+)?(COURSE_[A-Z_]+)")
+    sources = [file for file in tracked() if file.endswith(".py") and not file.startswith("tests/")]
+    found = {file: set(read.findall((config.ROOT / file).read_text(encoding="utf-8"))) for file in sources}
+    listed = re.findall(r"^\| `(COURSE_\w+)`", (config.ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.M)
+    assert len(listed) == 6 and found.pop("utils/config.py") == set(listed)
+    # run.py runs before there is an environment in which to import the package
+    assert [file for file, variables in found.items() if variables and file != "run.py"] == []
 
 
 def tracked() -> list[str]:

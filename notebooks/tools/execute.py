@@ -1,4 +1,4 @@
-"""Execute a whole notebook: `python -m notebooks.tools.execute notebooks/10_cifar10.ipynb`.
+"""Execute a notebook: `python run.py python -m notebooks.tools.execute notebooks/10_cifar10.ipynb`.
 
 The executed copy goes to `build/`; with `--in-place` (how stored outputs are made) it replaces the notebook.
 """
@@ -17,9 +17,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from PIL import Image
 
-from utils.config import ROOT, budget
+from utils.config import ROOT, budget, writable
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+BUILD = ROOT / "build"
 LARGE = 95_000  # bytes of a figure; the structure tests allow 100,000
 
 
@@ -47,11 +48,11 @@ def clean(notebook: nbformat.NotebookNode) -> None:
                     data["image/png"] = shrink(data["image/png"])
 
 
-def execute(source: Path, target: Path) -> None:
+def execute(source: Path, target: Path, folder: Path = BUILD) -> None:
     """Execute the notebook `source` in its own folder and write it to `target`, with progress by section.
 
     Raises:
-        CellExecutionError: a cell raised; what ran until then is in `build/`.
+        CellExecutionError: a cell raised; what ran until then is in `folder`.
     """
     notebook = nbformat.read(source, as_version=4)
     start = time.time()
@@ -83,7 +84,7 @@ def execute(source: Path, target: Path) -> None:
             if output.output_type == "error":
                 raise CellExecutionError("\n".join(output.traceback), output.ename, output.evalue)
     except BaseException:
-        target = ROOT / "build" / source.name
+        target = folder / source.name
         raise
     finally:
         clean(notebook)
@@ -95,16 +96,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--in-place", action="store_true", help="store the outputs in the notebook itself")
+    parser.add_argument("--folder", type=Path, default=BUILD, help="of copies; a failed one goes there too")
     args = parser.parse_args(arguments)
     if args.in_place and budget() == "fast":
         parser.error("outputs of the budget `fast` are never stored; unset COURSE_BUDGET")
+    folder = args.folder.resolve()
+    try:  # before the work, which would be lost
+        for place in {folder, *(path.resolve().parent for path in args.notebooks if args.in_place)}:
+            writable(place, "give --folder a folder of yours, and leave --in-place out")
+    except OSError as error:
+        parser.error(str(error))
     for source in (path.resolve() for path in args.notebooks):
-        target = source if args.in_place else ROOT / "build" / source.name
+        target = source if args.in_place else folder / source.name
         print(f"executing {source} (budget: {budget()})", flush=True)
         try:
-            execute(source, target)
+            execute(source, target, folder)
         except (CellExecutionError, DeadKernelError) as error:
-            sys.exit(f"{error}\n{source.name} stopped at an error; see {ROOT / 'build' / source.name}")
+            sys.exit(f"{error}\n{source.name} stopped at an error; see {folder / source.name}")
         print(f"executed notebook: {target}", flush=True)
 
 
