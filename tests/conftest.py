@@ -1,9 +1,17 @@
 """Fixtures that more than one test file uses."""
 
 import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+
+import run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -14,3 +22,45 @@ def image_source() -> Path | None:
     pointed = os.environ.get("COURSE_IMAGES")
     folder = ROOT / Path(pointed).expanduser() if pointed else ROOT.parent / "shared" / "data"
     return folder.resolve() if (folder / "cifar10").is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="not installed (extra `dev`): playwright")
+    with api.sync_playwright() as playwright:
+        installed = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+        try:
+            browser = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
+        except api.Error as error:
+            pytest.skip(f"no browser (playwright install chromium): {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Address of a server as `run.py lab` starts it; its token is x."""
+    pytest.importorskip("jupyterlab", reason="not installed: jupyterlab")
+    with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        started = []
+        patch.setattr(run, "run", lambda *command, **_: started.append(command) or 0)
+        options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--allow-root"]
+        run.lab([*options, "--IdentityProvider.token=x", "--ServerApp.disable_check_xsrf=True"])
+    own = str(tmp_path_factory.mktemp("jupyter"))  # not the user's settings and open tabs
+    variables = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_CONFIG_DIR": own}
+    command = [sys.executable, *started[0]]
+    server = subprocess.Popen(command, cwd=ROOT, env=variables, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urlopen(f"{address}/api/status?token=x", timeout=10).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield address
+    finally:
+        server.kill()  # asked to stop, it may wait for ever for a page that has gone; its kernels end with it
+        server.wait()

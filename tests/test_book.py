@@ -1,7 +1,6 @@
 """The book: links in its sources, and every page of the built site in a real browser without a network."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -47,19 +46,6 @@ def site() -> Path:
     if missing := missing_tools():
         pytest.skip(f"not installed (extra `dev`): {', '.join(missing)}")
     return build().parent
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="not installed (extra `dev`): playwright")
-    with api.sync_playwright() as playwright:
-        installed = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-        try:
-            browser = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        except api.Error as error:
-            pytest.skip(f"no browser (playwright install chromium): {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
 
 
 def open_page(browser, address: str) -> tuple:

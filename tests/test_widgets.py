@@ -3,11 +3,14 @@
 import ipywidgets
 import matplotlib
 import matplotlib.pyplot as plt
+import nbformat
 import pytest
 import torch
 
+from notebooks.tools.execute import execute
+from utils.config import ROOT
 from utils.energy import standard_normal
-from utils.widgets import explore_langevin, show_langevin
+from utils.widgets import explore, explore_langevin, show_langevin, slider
 
 SETTINGS = {"step_size": 0.05, "n_steps": 7, "n_chains": 30}
 
@@ -80,33 +83,129 @@ def test_divergence_is_said_in_the_picture():
     assert "lower the step size" in data_axes.get_title()
 
 
+def test_an_energy_out_of_all_bounds_is_a_divergence():
+    _, (_, data_axes), chain = picture(lambda z: 1e7 + z.square().sum(1))
+    assert chain is None and "diverged" in data_axes.get_title()
+
+
 def test_bad_settings_are_named():
     with pytest.raises(ValueError, match="step_size"):
         picture(step_size=-1.0)
-    with pytest.raises(ValueError, match="give two"):
-        show_langevin([plt.gca()], energy, double, **SETTINGS)
 
 
-def test_sliders_redraw_with_the_chosen_quality(monkeypatch):
-    seen, made = [], []
-    plain = ipywidgets.interact
+@pytest.fixture
+def page(monkeypatch):
+    """What `explore` shows: the panel, and every picture in turn."""
 
-    def recording(*arguments, **sliders):
-        made.append(sliders)
-        return plain(*arguments, **sliders)
+    class Page:
+        pictures, panel = (), None
 
-    monkeypatch.setattr(ipywidgets, "interact", recording)
+        def display(self, shown, display_id=False):
+            if not display_id:
+                self.panel = shown
+                return None
+            self.update(shown)
+            return self
+
+        def update(self, picture):
+            self.pictures = (*self.pictures, picture.data)
+
+    shown = Page()
+    monkeypatch.setattr("utils.widgets.display", shown.display)
+    return shown
+
+
+def test_a_picture_for_each_change_and_its_errors_beside_the_sliders(page):
+    def draw(k):
+        plt.figure(figsize=(1, 1)).text(0, 0, f"{1 / k}")
+
+    control = slider(ipywidgets.IntSlider, "k", value=1, min=0, max=3)
+    explore(draw, k=control)
+    control.value = 2
+    control.value = 0
+    assert len(set(page.pictures)) == 2 and page.pictures[0].startswith(b"\x89PNG")
+    assert page.panel.children[0] is control
+    assert "ZeroDivisionError" in page.panel.children[1].value
+    control.value = 1
+    assert page.pictures[2] == page.pictures[0] and page.panel.children[1].value == ""
+    assert plt.get_fignums() == []
+
+
+def test_a_sign_says_that_it_computes(page):
+    signs = []
+    control = slider(ipywidgets.IntSlider, "k", value=1, min=0, max=3)
+    explore(lambda k: signs.append(page.panel.children[1].value) or plt.figure(figsize=(1, 1)), k=control)
+    control.value = 2
+    assert signs == ["", "computing ..."]
+
+
+def test_sliders_redraw_with_the_chosen_quality(page):
+    seen = []
     explore_langevin(lambda quality: seen.append(quality) or energy, double, [0.0, 0.5, 1.0], n_chains=10)
-    sliders = made[0]
+    quality, step_size, n_steps, temperature, corrected, _ = page.panel.children
     assert seen == [1.0]  # drawn once, with the best
-    sliders["quality"].value = 0.5
-    sliders["n_steps"].value = 20
-    assert seen == [1.0, 0.5, 0.5]
-    continuous = [s.continuous_update for s in sliders.values() if hasattr(s, "continuous_update")]
-    assert continuous == [False] * 4
+    quality.value = 0.5
+    n_steps.value = 20
+    corrected.value = True
+    assert seen == [1.0, 0.5, 0.5, 0.5] and len(set(page.pictures)) == 3
+    assert [s.continuous_update for s in (quality, step_size, n_steps, temperature)] == [True] * 4
+    assert (step_size.description, temperature.description) == ("step size ε", "temperature T")
 
 
-def test_qualities_may_have_labels():
+def test_qualities_may_have_labels(page):
     seen = []
     explore_langevin(lambda quality: seen.append(quality) or energy, double, [("bad", 1), ("good", 7)])
     assert seen == [7]
+
+
+CELL = """import matplotlib.pyplot as plt
+from ipywidgets import IntSlider
+from utils.widgets import explore, slider
+explore(lambda k: plt.subplots(figsize=(k, 1)), k=slider(IntSlider, "k", value=2, min=1, max=9))"""
+
+
+def test_the_first_picture_is_stored_as_an_ordinary_output(tmp_path):
+    cells = [nbformat.v4.new_code_cell(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{CELL}")]
+    path = tmp_path / "a.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    execute(path, path)
+    text, picture = nbformat.read(path, as_version=4).cells[0].outputs
+    assert "once this cell has been run" in text.text
+    assert picture.output_type == "display_data" and picture.data.keys() == {"image/png", "text/plain"}
+
+
+@pytest.mark.slow
+def test_a_moved_picture_survives_saving_and_the_end_of_its_kernel(lab, browser):
+    """In JupyterLab: run, press a key on the slider, save, shut the kernel down, open again, look."""
+    path = ROOT / "build" / "test_widgets.ipynb"
+    cell = nbformat.v4.new_code_cell(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{CELL}")
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), path)
+    width = "document.querySelector('.jp-OutputArea img')?.naturalWidth"
+    try:
+        page = browser.new_page()
+        page.goto(f"{lab}/lab/tree/build/{path.name}?token=x")
+        page.click(".jp-CodeCell .cm-content", timeout=120_000)
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=120_000)
+        page.keyboard.press("Shift+Enter")
+        page.wait_for_function(f"{width} > 0", timeout=120_000)
+        first = page.evaluate(width)
+        page.wait_for_selector(".widget-slider .noUi-handle")
+        page.focus(".widget-slider .noUi-handle")
+        page.keyboard.press("End")
+        page.wait_for_function(f"{width} > 2 * {first}", timeout=30_000)
+        last = page.evaluate(width)
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(3000)
+        remove = "fetch('/api/sessions').then(r => r.json()).then(all => Promise.all(all.map(s => "
+        remove += "fetch('/api/sessions/' + s.id, {method: 'DELETE'}))))"
+        page.evaluate(remove)
+        page.context.close()
+        page = browser.new_page()
+        page.goto(f"{lab}/lab/tree/build/{path.name}?token=x")
+        page.wait_for_function(f"{width} == {last}", timeout=60_000)
+        assert "once this cell has been run" in page.inner_text(".jp-OutputArea")
+        page.context.close()
+    finally:
+        path.unlink()

@@ -1,20 +1,57 @@
 """Pictures with sliders: a plain function draws a picture from settings, a thin wrapper adds the sliders.
 
-The plain functions need no front end; a notebook draws its static figure with the same function. A slider
-redraws when it is let go, not while it moves. Introduced in notebook 06; the one for images in notebook 10.
+The picture below the sliders is an ordinary output, replaced while they move, so that saving keeps the last
+one and it shows wherever notebooks do. Introduced in notebook 00; the one for images in notebook 11.
 """
 
+import io
 from collections.abc import Callable, Sequence
 
-import ipywidgets
+import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import torch
+from IPython.display import Image, display
 from torch import Tensor
 
 from utils.animation import frame_steps
 from utils.energy import LogDensity, latent_energy, standard_normal
-from utils.plotting import COLOURS, image_grid, show_density, show_function
+from utils.plotting import COLOURS, image_grid, show_density, show_function, show_points
 from utils.samplers import Chain, Energy, State, mala, sample, ula
+
+
+def explore(draw: Callable[..., None], **controls: widgets.DOMWidget) -> None:
+    """Show the figure that `draw` makes with pyplot from the values of `controls`, anew when one changes."""
+    sign = widgets.Label()
+
+    def picture() -> Image:
+        png = io.BytesIO()
+        try:
+            draw(**{name: control.value for name, control in controls.items()})
+            plt.savefig(png, format="png")
+        finally:
+            plt.close()
+        return Image(png.getvalue(), format="png")
+
+    def redraw(_) -> None:
+        sign.value = "computing ..."
+        try:
+            shown.update(picture())
+            sign.value = ""
+        except Exception as error:  # the front end would hide it
+            sign.value = f"{type(error).__name__}: {error}"
+
+    # This stays where no widget does: on GitHub, in the book, after a restart of the kernel.
+    print("Sliders change the picture below once this cell has been run.")
+    display(widgets.VBox([*controls.values(), sign]))
+    shown = display(picture(), display_id=True)
+    for control in controls.values():
+        control.observe(redraw, "value")
+
+
+def slider(kind: type, label: str, **settings) -> widgets.DOMWidget:
+    """A slider of ipywidgets with its whole label beside a track wide enough to aim at."""
+    wide = {"layout": {"width": "32em"}, "style": {"description_width": "9em"}}
+    return kind(description=label, continuous_update=True, **wide, **settings)
 
 
 def show_langevin(
@@ -29,11 +66,10 @@ def show_langevin(
     log_prob: Callable[[Tensor], Tensor] | None = None,
     n_chains: int = 400,
     n_traced: int = 3,
-    latent_extent: float = 3.5,
     extent: float = 3.5,
     seed: int = 0,
 ) -> Chain | None:
-    """Run Langevin chains from z ~ N(0, I) in the plane and draw them in latent and in data space.
+    """Run Langevin chains from N(0, I) in the plane, draw both spaces; None, and a title, where one diverged.
 
     Args:
         axes: two; the first shows the energy, the ends of the chains and the way of some, the second the
@@ -43,58 +79,50 @@ def show_langevin(
         step_size, n_steps, temperature: of the chains; `corrected` takes MALA in place of ULA.
         log_prob: log p_d in nats, (n, 2) -> (n,); left out, no density is drawn.
         n_chains, n_traced: number of chains, and of those whose way is drawn.
-        latent_extent, extent: half the side of the two pictures, in units of z and of x.
+        extent: half the side of the second picture, in units of x; that of the first is 3.5.
         seed: of starts and noise; the same seed gives the same picture.
 
-    Returns:
-        The chain, or None where it diverged, which the picture then says.
-
     Raises:
-        ValueError: a setting is wrong (see `utils.samplers`), or `axes` are not two.
+        ValueError: a setting is wrong (see `utils.samplers`).
     """
-    if len(axes) != 2:
-        raise ValueError(f"axes holds {len(axes)} axes; give two, for the latent and for the data space")
     latent_axes, data_axes = axes
     generator = torch.Generator().manual_seed(seed)
     kernel = (mala if corrected else ula)(step_size, temperature)
     starts = torch.randn(n_chains, 2, generator=generator)
-    try:
-        chain = sample(energy, starts, kernel, n_steps, generator, thin=1)
-    except FloatingPointError:
-        chain = None
-    _show_energy(latent_axes, energy, latent_extent)
+    chain = _sample(data_axes, energy, starts, kernel, n_steps, generator, thin=1)
+
+    def above_least(z: Tensor) -> Tensor:  # low is dark, 10 nats more is pale
+        value = energy(z)
+        return value - value[value.isfinite()].min()
+
+    show_function(latent_axes, above_least, 3.5, n=100, vmin=0, vmax=10, alpha=0.6)
     latent_axes.set(xlabel="$z_1$", ylabel="$z_2$")
     data_axes.set(xlabel="$x_1$", ylabel="$x_2$")
     if log_prob:
         show_density(data_axes, log_prob, extent)
     if chain is None:
-        data_axes.set_title("diverged: lower the step size", color=COLOURS["wrong"])
         return None
-    _show_ends(latent_axes, chain.z, latent_extent, "latent space: E(z)")
+    show_points(latent_axes, chain.z, "sampler", 3.5, "latent space: E(z)")
     path = chain.path[:, :n_traced]  # (1 + n_steps, n_traced, 2)
     latent_axes.plot(path[..., 0], path[..., 1], color=COLOURS["chain"], lw=0.8)
     with torch.no_grad():
         ends = push(chain.z)
     outside = int((ends.abs() > extent).any(1).sum())
     title = f"data space, acceptance {chain.acceptance.mean():.0%}" if corrected else "data space"
-    _show_ends(data_axes, ends, extent, title + (f", {outside} outside" if outside else ""))
+    show_points(data_axes, ends, "sampler", extent, title + (f", {outside} outside" if outside else ""))
     return chain
 
 
-def _show_ends(ax: plt.Axes, x: Tensor, extent: float, title: str) -> None:
-    """Draw the ends of all chains; larger than `plotting.show_points`, for they are few."""
-    ax.plot(x[:, 0].cpu(), x[:, 1].cpu(), ".", ms=4, alpha=0.8, mew=0, color=COLOURS["sampler"])
-    ax.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", title=title)
-
-
-def _show_energy(ax: plt.Axes, energy: Energy, extent: float) -> None:
-    """Draw E(z) over its least value on the map, up to 10 nats."""
-
-    def above_least(z: Tensor) -> Tensor:
-        value = energy(z)
-        return value - value[value.isfinite()].min()
-
-    show_function(ax, above_least, extent, n=100, vmin=0, vmax=10, alpha=0.6)
+def _sample(ax: plt.Axes, *settings, **options) -> Chain | None:
+    """`samplers.sample`, or None where a chain diverges, which the title of `ax` then says."""
+    try:
+        chain = sample(*settings, **options)
+    except FloatingPointError:
+        chain = None
+    if chain is None or not (chain.energy < 1e6).all():  # nats: no chain that samples is there
+        ax.set_title("diverged: lower the step size", color=COLOURS["wrong"])
+        return None
+    return chain
 
 
 def explore_langevin(
@@ -114,25 +142,18 @@ def explore_langevin(
         picture: further arguments of `show_langevin`: log_prob, n_chains, extent, ...
     """
 
-    def draw(quality, step_size: float, n_steps: int, temperature: float, corrected: bool) -> None:
+    def draw(quality, **settings) -> None:
         _, axes = plt.subplots(1, 2, figsize=(8, 3.8))
-        settings = {"step_size": step_size, "n_steps": n_steps, "temperature": temperature}
-        show_langevin(axes, energy_of_quality(quality), push, corrected=corrected, **settings, **picture)
+        show_langevin(axes, energy_of_quality(quality), push, **settings, **picture)
 
-    lazy = {"continuous_update": False}
-    ipywidgets.interact(
+    explore(
         draw,
-        quality=ipywidgets.SelectionSlider(options=qualities, value=_last(qualities), **lazy),
-        step_size=ipywidgets.FloatLogSlider(value=step_size, min=-5, max=0, step=0.25, **lazy),
-        n_steps=ipywidgets.IntSlider(value=100, min=0, max=200, step=10, **lazy),
-        temperature=ipywidgets.FloatSlider(value=1.0, min=0.1, max=2.0, step=0.1, **lazy),
-        corrected=ipywidgets.Checkbox(value=False, description="accept/reject"),
+        quality=slider(widgets.SelectionSlider, "quality of d", options=qualities, index=len(qualities) - 1),
+        step_size=slider(widgets.FloatLogSlider, "step size ε", value=step_size, min=-5, max=0, step=0.25),
+        n_steps=slider(widgets.IntSlider, "steps", value=100, min=0, max=200, step=10),
+        temperature=slider(widgets.FloatSlider, "temperature T", value=1.0, min=0.1, max=2.0, step=0.1),
+        corrected=widgets.Checkbox(description="accept or reject (MALA)", value=False),
     )
-
-
-def _last(qualities: Sequence):
-    """Value of the last place, which may be a (label, value) pair."""
-    return qualities[-1][1] if isinstance(qualities[-1], tuple) else qualities[-1]
 
 
 def show_chain(
@@ -145,35 +166,28 @@ def show_chain(
     n_steps: int = 10,
     temperature: float = 1.0,
     starts: Tensor | None = None,
-    latent_dim: int | None = None,
     prior: LogDensity = standard_normal,
     n_tiles: int = 6,
     seed: int = 0,
 ) -> Chain | None:
-    """Run one Langevin chain on E(z) = -log p_0(z) - d(G(z)) and draw its images and its energy.
+    """Run a chain on E(z) = -log p_0(z) - d(G(z)), draw its images and energy; None where it diverged.
 
     Args:
         axes: two; the first takes the strip of images from start to end, the second the energy.
         G: z (n, *latent) -> images (n, 3 or 1, h, w) in [-1, 1]; in evaluation mode.
         logit: d, images -> (n,), in nats; in evaluation mode.
-        start: number of the start: a row of `starts`, or the seed of a draw from N(0, I).
+        start: a row of `starts` or, without those, the seed of a draw from N(0, I) of length `G.latent_dim`.
         step_size, n_steps, temperature: of the chain, by ULA; n_steps is 1 or more.
         starts: rows (m, *latent) to choose from.
-        latent_dim: of the drawn start; left out, it is `G.latent_dim`.
         prior: log p_0, z -> (n,).
         n_tiles: most images of the strip, evenly spaced; the first and the last are the ends.
         seed: of the noise; the same settings give the same picture.
 
-    Returns:
-        The chain, or None where it diverged, which the picture then says.
-
     Raises:
-        ValueError: a setting is wrong, a network is in training mode, or `axes` are not two.
+        ValueError: a setting is wrong or a network is in training mode.
     """
-    if len(axes) != 2:
-        raise ValueError(f"axes holds {len(axes)} axes; give two, for the images and for the energy")
     strip_axes, trace_axes = axes
-    z0 = _start(G, start, starts, latent_dim)
+    z0 = _start(G, start, starts)
     tiles, energies, latents = frame_steps(n_steps, n_tiles), [], []
 
     def keep(step: int, state: State) -> None:
@@ -183,36 +197,29 @@ def show_chain(
 
     noise = torch.Generator().manual_seed(seed)
     energy = latent_energy(G, logit, prior)
-    try:
-        chain = sample(energy, z0, ula(step_size, temperature), n_steps, noise, callback=keep)
-    except FloatingPointError:
-        chain = None
+    chain = _sample(strip_axes, energy, z0, ula(step_size, temperature), n_steps, noise, callback=keep)
     trace_axes.plot(energies, ".-", color=COLOURS["chain"])
     trace_axes.set(xlabel="Langevin step", ylabel="energy E(z) in nats", xlim=(0, n_steps))
     strip_axes.set_axis_off()
     if chain is None:
-        strip_axes.set_title("diverged: lower the step size", color=COLOURS["wrong"])
         return None
     with torch.no_grad():
-        images = G(torch.cat(latents))  # (tiles, c, h, w)
-        d = logit(images)
+        d = logit(images := G(torch.cat(latents)))  # (tiles,) and (tiles, c, h, w)
     strip_axes.imshow(image_grid(images, columns=len(images)))
     strip_axes.set_title(f"steps {', '.join(map(str, tiles))}: d from {d[0]:+.1f} to {d[-1]:+.1f} nats")
     return chain
 
 
-def _start(G: Callable, start: int, starts: Tensor | None, latent_dim: int | None) -> Tensor:
+def _start(G: Callable, start: int, starts: Tensor | None) -> Tensor:
     """The chosen start, (1, *latent)."""
     if starts is not None:
         if not 0 <= start < len(starts):
             raise ValueError(f"start={start} is no row of starts, which has {len(starts)}")
         return starts[start : start + 1]
-    latent_dim = latent_dim or getattr(G, "latent_dim", None)
-    if latent_dim is None:
-        raise ValueError("G has no attribute latent_dim: give latent_dim, or starts")
-    z0 = torch.randn(1, latent_dim, generator=torch.Generator().manual_seed(start))
-    device = next(G.parameters(), z0).device if isinstance(G, torch.nn.Module) else "cpu"
-    return z0.to(device)
+    if not hasattr(G, "latent_dim"):
+        raise ValueError("G has no attribute latent_dim: give starts")
+    z0 = torch.randn(1, G.latent_dim, generator=torch.Generator().manual_seed(start))
+    return z0.to(next(G.parameters(), z0).device if isinstance(G, torch.nn.Module) else "cpu")
 
 
 def explore_chain(
@@ -221,7 +228,6 @@ def explore_chain(
     *,
     step_size: float = 0.1,
     n_steps: int = 10,
-    most_steps: int = 60,
     starts: Tensor | None = None,
     **picture,
 ) -> None:
@@ -229,23 +235,20 @@ def explore_chain(
 
     Args:
         G, logit: as in `show_chain`.
-        step_size: where its slider starts, between 1e-4 and 10.
-        n_steps, most_steps: where its slider starts and ends.
+        step_size, n_steps: where their sliders start, between 1e-4 and 10, and between 1 and 60.
         starts: rows (m, *latent) to choose from; left out, the draws of N(0, I) with the seeds 0 to 99.
-        picture: further arguments of `show_chain`: latent_dim, prior, n_tiles, seed.
+        picture: further arguments of `show_chain`: prior, n_tiles, seed.
     """
 
-    def draw(start: int, step_size: float, temperature: float, n_steps: int) -> None:
+    def draw(**settings) -> None:
         _, axes = plt.subplots(2, 1, figsize=(7, 3.6), height_ratios=(3, 4))
-        settings = {"start": start, "step_size": step_size, "temperature": temperature, "n_steps": n_steps}
         show_chain(axes, G, logit, starts=starts, **settings, **picture)
 
-    lazy = {"continuous_update": False}
     last = 99 if starts is None else len(starts) - 1
-    ipywidgets.interact(
+    explore(
         draw,
-        start=ipywidgets.IntSlider(value=0, min=0, max=last, **lazy),
-        step_size=ipywidgets.FloatLogSlider(value=step_size, min=-4, max=1, step=0.25, **lazy),
-        temperature=ipywidgets.FloatSlider(value=1.0, min=0.0, max=2.0, step=0.1, **lazy),
-        n_steps=ipywidgets.IntSlider(value=n_steps, min=1, max=most_steps, **lazy),
+        start=slider(widgets.IntSlider, "start", value=0, min=0, max=last),
+        step_size=slider(widgets.FloatLogSlider, "step size ε", value=step_size, min=-4, max=1, step=0.25),
+        temperature=slider(widgets.FloatSlider, "temperature T", value=1.0, min=0.0, max=2.0, step=0.1),
+        n_steps=slider(widgets.IntSlider, "steps", value=n_steps, min=1, max=60),
     )
