@@ -69,8 +69,7 @@ def ula(step_size: float, temperature: float = 1.0) -> Kernel:
 def mala(step_size: float, temperature: float = 1.0) -> Kernel:
     """Metropolis-adjusted Langevin algorithm (Roberts and Tweedie, 1996): ULA's move, then accept or stay.
 
-    Exact at any step size: a rejected chain repeats its state, and a proposal that is not finite is rejected.
-    The temperature must be positive.
+    Exact at any step size: a rejected chain repeats its state. What is not finite is rejected.
     """
     _check_settings(step_size, temperature, metropolis=True)
 
@@ -130,10 +129,9 @@ MomentumState = namedtuple("MomentumState", [*State._fields, "momentum"])  # of 
 def underdamped(step_size: float, friction: float, temperature: float = 1.0) -> Kernel:
     """Underdamped Langevin dynamics, dz = p dt, dp = -(grad E + g p) dt + sqrt(2 g T) dW, by BAOAB splitting.
 
-    Half a kick (B), half a drift (A), friction and noise solved exactly (O), half a drift, half a kick
-    (Leimkuhler and Matthews, 2013, arXiv 1203.5428); one gradient a step, and no rejection. The bias of z is
-    of the order h^2, and none on a Gaussian; p ends with the variance T (1 - h^2/(4 s^2)) along a standard
-    deviation s. Chains start at rest; one that diverges is frozen at its last finite state.
+    Half a kick (B), half a drift (A), friction and noise exactly (O), half a drift, half a kick (Leimkuhler
+    and Matthews, 2013, arXiv 1203.5428); one gradient a step. The bias of z is of order h^2, and none on a
+    Gaussian, where p has variance T (1 - h^2/(4 s^2)) along a standard deviation s. Chains start at rest.
 
     Args:
         step_size: h, a time as in `hmc`, below twice the smallest standard deviation.
@@ -178,8 +176,8 @@ def sample(
     Args:
         energy: callable (n, *latent) -> (n,), a function of z alone.
         z0: starts of the chains, (n, *latent), a floating-point tensor.
-        kernel: `ula(...)`, `mala(...)`, `hmc(...)`, `underdamped(...)`, `selection.ex2mcmc(...)` or your own.
-        n_steps: number of transitions, 0 or more.
+        kernel: of `ula`, `mala`, `hmc`, `underdamped`, `selection.ex2mcmc`, or your own.
+        n_steps: transitions, 0 or more.
         generator: the only source of randomness; the same seed gives the same chain.
         thin: keep every `thin`-th state in `path`; memory then grows with n_steps / thin, else not at all.
         callback: called as `callback(step, state)` with step 0 (the start) to n_steps.
@@ -189,8 +187,8 @@ def sample(
 
     Raises:
         ValueError: a shape or setting is wrong, or the energy is no function of z alone.
-        FloatingPointError: energy or gradient is not finite at a start. If chains of a kernel that cannot
-            reject diverge later, they stay, the others go on, and a RuntimeWarning says how many.
+        FloatingPointError: energy or gradient is not finite at a start. Chains that diverge later, of a
+            kernel that cannot reject, stay where they are, and a RuntimeWarning counts them.
     """
     check_generator(generator)
     check_whole(0, n_steps=n_steps)
@@ -210,12 +208,8 @@ def sample(
             callback(step, state)
     lost = int((state.divergences > 0).sum())
     if lost and not kernel.adjusted:
-        warnings.warn(
-            f"{lost} of {len(z0)} chains diverged and stand at their last finite state (chain.divergences is "
-            "not 0 there); lower step_size, or use mala, which rejects such moves",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        what = f"{lost} of {len(z0)} chains diverged and stand at their last finite state (see divergences)"
+        warnings.warn(f"{what}; lower step_size, or use mala, which rejects", RuntimeWarning, stacklevel=2)
     shares = (s / n_steps if n_steps else torch.ones_like(s) for s in (accepted, probability))
     return Chain(state.z, state.energy, *shares, state.divergences, path)
 
@@ -234,21 +228,17 @@ def adapt_step_size(
 
     Hoffman and Gelman (2014, arXiv 1111.4246, section 3.2), with the acceptance averaged over all chains. As
     the step changes on the way, z are no draws of the target: start from them, with the step size fixed.
-
-    Args:
-        make_kernel: step size -> kernel that rejects, such as `mala` or `lambda h: hmc(h, 10)`.
-        n_steps: transitions of the warm-up; 100 or more.
-        target: wished acceptance; 0.57 is best for MALA in many dimensions, 0.65 for HMC.
-        energy, z0, generator, chunk_size: as in `sample`.
+    Arguments as of `sample`; n_steps is 100 or more, and `make_kernel` gives a kernel for a step size, such
+    as `mala` or `lambda h: hmc(h, 10)`. 0.57 is best for MALA in many dimensions, 0.65 for HMC.
     """
     if not 0 < target < 1:
         raise ValueError(f"target={target} must lie between 0 and 1")
     check_whole(1, n_steps=n_steps)
     step_size, shortfall, mean_log = 0.1, 0.0, 0.0
-    if not (kernel := make_kernel(step_size)).adjusted:
+    if not make_kernel(step_size).adjusted:
         raise ValueError("make_kernel gives a kernel that accepts everything; use mala or hmc")
     evaluate = partial(energy_and_gradient, energy, chunk_size=chunk_size)
-    state = _begin(evaluate, z0, kernel)
+    state = _begin(evaluate, z0, make_kernel(step_size))
     for m in range(1, n_steps + 1):
         state = make_kernel(step_size).step(state, evaluate, generator)
         shortfall += (target - state.probability.mean().item() - shortfall) / (m + 10)
@@ -284,8 +274,7 @@ def energy_and_gradient(
 def log_acceptance(state: State, proposal: State, step_size: float, temperature: float = 1.0) -> Tensor:
     """Log of the Metropolis-Hastings ratio of a Langevin move, before the minimum with 0; shape (n,).
 
-    (E - E')/T - |z - z' + (eps/2) grad E'|^2 / (2 eps T) + |z' - z + (eps/2) grad E|^2 / (2 eps T),
-    where the last term is |noise|^2 / 2.
+    (E - E')/T - |z - z' + (eps/2) grad E'|^2 / (2 eps T) + |z' - z + (eps/2) grad E|^2 / (2 eps T).
     """
     back = state.z - proposal.z + 0.5 * step_size * proposal.gradient
     forth = proposal.z - state.z + 0.5 * step_size * state.gradient
@@ -349,9 +338,7 @@ def _begin(evaluate: Evaluate, z0: Tensor, kernel: Kernel, check: bool = True) -
     """The state of the starts, where all is well with them and with the energy."""
     if not (isinstance(z0, Tensor) and z0.is_floating_point() and z0.ndim > 1 and len(z0)):
         what = f"{tuple(z0.shape)} of {z0.dtype}" if isinstance(z0, Tensor) else type(z0).__name__
-        raise ValueError(
-            f"z0 is {what}, no floats (n_chains, *latent); give torch.from_numpy(z0).float(), say"
-        )
+        raise ValueError(f"z0 is {what}; give floats (n_chains, *latent): torch.from_numpy(z0).float()")
     z = z0.detach().clone()
     try:
         if check:
@@ -373,22 +360,17 @@ def _check_function_of_z(evaluate: Evaluate, z: Tensor) -> None:
     first, again, fewer = (evaluate(part, gradient=False)[0] for part in (z, z, z[:half]))
     rounding = 100 * torch.finfo(z.dtype).eps * first.abs().max()
     for change, allowed, cause in (
-        (first - again, tolerance, "from call to call: noise inside G, or dropout? Fix the noise."),
-        (first[:half] - fewer, 50 * tolerance, "with the other rows: batch norm, or a mean over the batch?"),
+        (first - again, tolerance, "from call to call. Noise in G, or dropout? Fix the noise, call .eval()"),
+        (first[:half] - fewer, 50 * tolerance, "with the batch. A mean over it, or batch norm? Call .eval()"),
     ):
         if (change := change.abs().max()) > allowed + rounding:
-            remedy = "Call .eval() on all networks"
-            raise ValueError(
-                f"energy must be a function of z alone; it changes by {change:.2g} {cause} {remedy}"
-            )
+            raise ValueError(f"energy is no function of z alone: it changes by {change:.2g} {cause}")
 
 
 def check_generator(generator: torch.Generator) -> None:
     """Raise a ValueError where a seed or nothing is given instead."""
     if not isinstance(generator, torch.Generator):
-        raise ValueError(
-            f"generator={generator!r} must be a torch.Generator; torch.Generator().manual_seed(0)"
-        )
+        raise ValueError(f"generator={generator!r} must be a torch.Generator().manual_seed(0), say")
 
 
 def check_whole(minimum: int, **settings: int | None) -> None:

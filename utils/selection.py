@@ -88,13 +88,13 @@ class LatentGAN:
 
     def samples(self, x: Tensor, z: Tensor, before: tuple[int, int], **info: float) -> Samples:
         """The result of a method, with the passes since `before`."""
-        return Samples(
-            x.detach(), z.detach(), *(b - a for a, b in zip(before, self.passes, strict=True)), info
-        )
+        cost = [now - then for then, now in zip(before, self.passes, strict=True)]
+        return Samples(x.detach(), z.detach(), *cost, info)
 
     def _count(self, rows: Tensor) -> None:
+        k, (forwards, gradients) = len(rows), self.passes
         backward = rows.requires_grad and torch.is_grad_enabled()
-        self.passes = (self.passes[0] + (not backward) * len(rows), self.passes[1] + backward * len(rows))
+        self.passes = (forwards, gradients + k) if backward else (forwards + k, gradients)
 
     def _d(self, x: Tensor) -> Tensor:
         d = self.logit(x)
@@ -147,10 +147,10 @@ def ex2mcmc(
     Args:
         step_size: eps of MALA.
         prior: q, for which that of a `LatentGAN` is a good choice; None is N(0, I).
-        n_particles: size of a pool, the state included; at least 2, or 1 for MALA alone.
+        n_particles: size of a pool, the state included; at least 2.
         n_moves: moves of MALA after a jump; 0 is i-SIR alone, without any gradient.
     """
-    check_whole(1, n_particles=n_particles)
+    check_whole(2, n_particles=n_particles)
     check_whole(0, n_moves=n_moves)
     walk = mala(step_size)
 
@@ -185,7 +185,7 @@ def importance_resampling(
     """Sampling importance resampling (SIR, Rubin, 1987): one of `n_particles` draws of G, by weights exp(d).
 
     One step of `iterated_resampling`: each sample has a pool of its own, so the samples are independent.
-    Exact as n_particles grows, with a bias of order 1 / n_particles; 1 is `generator_only`.
+    Exact as n_particles grows, with a bias of order 1 / n_particles.
     """
     return iterated_resampling(gan, n, generator, n_steps=1, n_particles=n_particles)
 
@@ -287,14 +287,10 @@ def rejection(
         percentile: sets gamma to this percentile (0 to 100) of F over the burn-in instead, at the current
             bound, so that about 100 - percentile of a hundred samples have an acceptance above one half.
         n_burn_in: samples for the largest d and the percentile, drawn where one of them is asked for.
-        max_proposals: proposals per sample wanted after which to give up.
+        max_proposals: proposals per sample wanted after which to give up by a RuntimeError.
 
     Returns:
         Samples; info has `acceptance`, the share of accepted proposals, and the last `log_bound` and `gamma`.
-
-    Raises:
-        ValueError: also if d exceeds the `log_bound` given.
-        RuntimeError: n * max_proposals proposals did not give n samples.
     """
     before, estimated = gan.passes, log_bound is None
     check_whole(1, n=n, n_burn_in=n_burn_in, max_proposals=max_proposals)

@@ -23,24 +23,14 @@ FLOWS: dict[str, Callable[[Tensor], Tensor]] = {
 def effective_lipschitz(function: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> float:
     """K_eff = max over i of |f(x_i) - f(y_i)| / |x_i - y_i|, a lower estimate of the Lipschitz constant.
 
-    Tanaka (2019) takes some hundred pairs of samples of G, and f = d, or d(G(z)) in the latent space. It
-    grows with the number of pairs, up to the Lipschitz constant of f where the samples lie.
-
-    Args:
-        function: (m, *shape) -> (m,).
-        x, y: (m, *shape), the two members of each pair; pairs of equal members are left out.
-
-    Raises:
-        ValueError: shapes that differ, or no pair left.
+    Of f = `function`, (m, *shape) -> (m,), and pairs x, y (m, *shape), without those of equal members.
     """
     if x.shape != y.shape:
         raise ValueError(f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; they must agree")
     distance = (x - y).flatten(1).norm(dim=1)  # (m,)
     apart = distance > 0
     if not apart.any():
-        raise ValueError(
-            "x and y have no pair that differs; draw more pairs, or check that G has not collapsed"
-        )
+        raise ValueError("x and y have no pair that differs; draw more pairs, or has G collapsed?")
     with torch.no_grad():
         rise = (function(x) - function(y)).abs()
     return (rise[apart] / distance[apart]).max().item()
@@ -60,29 +50,23 @@ def discriminator_optimal_transport(
     """DOT (Tanaka, 2019, arXiv 1910.06832): gradient descent on |v - y| - f(v) / K_eff from v = y = G(z).
 
     In the latent space v and y are latents and f = d(G(v)); in the data space f = d. Were f / K_eff a
-    Kantorovich potential of W_1(p_d, p_g), the minimum would be where the optimal plan moves y to; but the
-    minimum need not be unique, d is a log ratio rather than such a potential, K_eff is an estimate, and
-    the descent is stopped after n_steps. The gradient of the distance at v = y is taken as 0. In the latent
-    space nothing holds v near the prior; the paper's projection for normal priors is left out.
+    Kantorovich potential of W_1(p_d, p_g), the minimum would be where the optimal plan moves y to; but it
+    need not be unique, d is a log ratio, K_eff an estimate, and the descent is stopped. The gradient of the
+    distance at v = y is 0. In the latent space nothing holds v near p_0: the paper's projection is left out.
 
     Args:
-        step_size: of gradient descent. Where |grad f| < K_eff, v stays within two steps of y.
-        n_steps: of gradient descent.
-        space: "latent" or "data".
+        step_size, n_steps: of gradient descent. Where |grad f| < K_eff, v stays within two steps of y.
+        space: "latent" or "data"; in the latter z of the result is where v started.
         lipschitz: K_eff in nats per unit of length; None takes `effective_lipschitz` of `n_pairs` pairs.
         n_pairs: pairs of samples of G; 100 in the paper's code.
 
     Returns:
-        Samples, where z is where v started if `space` is "data"; info has `lipschitz` and `distance`, the
-        mean |v - y|.
+        Samples; info has `lipschitz` and `distance`, the mean |v - y|.
     """
-    before = gan.passes
-    check_whole(0, n_steps=n_steps)
+    before, f = gan.passes, _potential(gan, space, step_size, n_steps)
     check_whole(1, n=n, n_pairs=n_pairs)
-    _check_step_size(step_size)
     if lipschitz is not None and not lipschitz > 0:
         raise ValueError(f"lipschitz={lipschitz} must be positive")
-    f = _potential(gan, space)
     if lipschitz is None:
         pairs = gan.draw(2 * n_pairs, generator)
         pairs = gan.generate(pairs) if space == "data" else pairs
@@ -123,22 +107,15 @@ def gradient_flow(
 
     Args:
         divergence: "KL", "JS" or "log D".
-        step_size: eta, of the Euler-Maruyama step.
+        step_size, n_steps: eta of the Euler-Maruyama step, and their number; 25 in the paper.
         temperature: gamma, the weight of the entropy; 0 drops the noise.
-        n_steps: 25 in the paper.
         space: "latent", or "data" where f = d and v starts at G(z).
-
-    Returns:
-        Samples, where z is where v started if `space` is "data"; info is empty.
     """
-    before = gan.passes
-    check_whole(0, n_steps=n_steps)
-    _check_step_size(step_size)
+    before, f = gan.passes, _potential(gan, space, step_size, n_steps)
     if not temperature >= 0:
         raise ValueError(f"temperature={temperature} must be 0 or more")
     if divergence not in FLOWS:
         raise ValueError(f"divergence={divergence!r} is unknown; choose one of {', '.join(FLOWS)}")
-    f = _potential(gan, space)
     z = gan.draw(n, generator)
     v = gan.generate(z) if space == "data" else z
     for _ in range(n_steps):
@@ -149,18 +126,15 @@ def gradient_flow(
     return _finish(gan, before, space, v, z)
 
 
-def _check_step_size(step_size: float) -> None:
+def _potential(gan: LatentGAN, space: str, step_size: float, n_steps: int) -> Callable[[Tensor], Tensor]:
+    """d in the data space, d(G(z)) in the latent one."""
+    check_whole(0, n_steps=n_steps)
     if not 0 < step_size < float("inf"):
         raise ValueError(f"step_size={step_size} must be positive and finite")
-
-
-def _potential(gan: LatentGAN, space: str) -> Callable[[Tensor], Tensor]:
-    """d in the data space, d(G(z)) in the latent one."""
     if space not in ("latent", "data"):
         raise ValueError(f"space={space!r} is unknown; use 'latent' or 'data'")
     return gan.d_of_x if space == "data" else gan.d_of_z
 
 
 def _finish(gan: LatentGAN, before: tuple, space: str, v: Tensor, z: Tensor, **info: float) -> Samples:
-    x, z = (v, z) if space == "data" else (gan.generate(v), v)
-    return gan.samples(x, z, before, **info)
+    return gan.samples(*((v, z) if space == "data" else (gan.generate(v), v)), before, **info)
