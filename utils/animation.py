@@ -225,7 +225,7 @@ def animate_chains(
 
     Raises:
         ValueError: a setting is wrong, or a network is in training mode.
-        FloatingPointError: a chain diverged; lower the step size.
+        FloatingPointError: the energy is not finite at a start.
     """
     energy, wanted = latent_energy(G, logit, prior), frame_steps(n_steps, n_frames)
     z0 = _starts(G, n_chains, latent_dim, seed) if z0 is None else z0

@@ -4,6 +4,7 @@ The plain functions need no front end; a notebook draws its static figure with t
 redraws when it is let go, not while it moves. Introduced in notebook 06; the one for images in notebook 10.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import ipywidgets
@@ -59,8 +60,9 @@ def show_langevin(
     kernel = (mala if corrected else ula)(step_size, temperature)
     starts = torch.randn(n_chains, 2, generator=generator)
     try:
-        chain = sample(energy, starts, kernel, n_steps, generator, thin=1)
-    except FloatingPointError:
+        with warnings.catch_warnings(action="error", category=RuntimeWarning):
+            chain = sample(energy, starts, kernel, n_steps, generator, thin=1)
+    except (FloatingPointError, RuntimeWarning):
         chain = None
     _show_energy(latent_axes, energy, latent_extent)
     latent_axes.set(xlabel="$z_1$", ylabel="$z_2$")
@@ -184,8 +186,9 @@ def show_chain(
     noise = torch.Generator().manual_seed(seed)
     energy = latent_energy(G, logit, prior)
     try:
-        chain = sample(energy, z0, ula(step_size, temperature), n_steps, noise, callback=keep)
-    except FloatingPointError:
+        with warnings.catch_warnings(action="error", category=RuntimeWarning):
+            chain = sample(energy, z0, ula(step_size, temperature), n_steps, noise, callback=keep)
+    except (FloatingPointError, RuntimeWarning):
         chain = None
     trace_axes.plot(energies, ".-", color=COLOURS["chain"])
     trace_axes.set(xlabel="Langevin step", ylabel="energy E(z) in nats", xlim=(0, n_steps))
