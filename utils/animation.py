@@ -249,7 +249,7 @@ def animate_chains(
 
     Raises:
         ValueError: a setting is wrong, or a network is in training mode, or G's output cannot be drawn.
-        FloatingPointError: a chain diverged; lower the step size.
+        FloatingPointError: the energy or an image is not finite; lower the step size.
     """
     if check_format(path, milliseconds, hold) == "mp4":
         require_ffmpeg()

@@ -1,8 +1,7 @@
 """Moving samples of G along the gradient of d: optimal transport (DOT) and gradient flow (DG-flow).
 
-Same call and result as the methods of `selection.py`. Neither method samples p_t, or any law known
-beforehand, even with the best d: they improve samples, which is another aim. Their docstrings say how
-far each is from its theory.
+Called as the methods of `selection.py`. Neither samples p_t, or any law known beforehand, even with the
+best d: they improve samples, which is another aim. Their docstrings say how far each is from its theory.
 """
 
 from collections.abc import Callable
@@ -10,7 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from utils.selection import DrawPrior, Networks, Samples, check_at_least
+from utils.samplers import check_whole
+from utils.selection import LatentGAN, Samples
 
 # s(d) of the gradient flow that decreases each divergence of the current law from p_d
 FLOWS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -23,32 +23,21 @@ FLOWS: dict[str, Callable[[Tensor], Tensor]] = {
 def effective_lipschitz(function: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> float:
     """K_eff = max over i of |f(x_i) - f(y_i)| / |x_i - y_i|, a lower estimate of the Lipschitz constant.
 
-    Tanaka (2019) takes some hundred pairs of samples of G, and f = d, or d(G(z)) in the latent space. It
-    grows with the number of pairs, up to the Lipschitz constant of f where the samples lie.
-
-    Args:
-        function: (m, *shape) -> (m,).
-        x, y: (m, *shape), the two members of each pair; pairs of equal members are left out.
-
-    Raises:
-        ValueError: shapes that differ, or no pair left.
+    Of f = `function`, (m, *shape) -> (m,), and pairs x, y (m, *shape), without those of equal members.
     """
     if x.shape != y.shape:
         raise ValueError(f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; they must agree")
     distance = (x - y).flatten(1).norm(dim=1)  # (m,)
     apart = distance > 0
     if not apart.any():
-        raise ValueError(
-            "x and y have no pair that differs; draw more pairs, or check that G has not collapsed"
-        )
+        raise ValueError("x and y have no pair that differs; draw more pairs, or has G collapsed?")
     with torch.no_grad():
         rise = (function(x) - function(y)).abs()
     return (rise[apart] / distance[apart]).max().item()
 
 
 def discriminator_optimal_transport(
-    G: Callable[[Tensor], Tensor],
-    logit: Callable[[Tensor], Tensor],
+    gan: LatentGAN,
     n: int,
     generator: torch.Generator,
     *,
@@ -57,58 +46,47 @@ def discriminator_optimal_transport(
     space: str = "latent",
     lipschitz: float | None = None,
     n_pairs: int = 100,
-    draw_prior: DrawPrior | None = None,
-    chunk_size: int = 1000,
 ) -> Samples:
     """DOT (Tanaka, 2019, arXiv 1910.06832): gradient descent on |v - y| - f(v) / K_eff from v = y = G(z).
 
     In the latent space v and y are latents and f = d(G(v)); in the data space f = d. Were f / K_eff a
-    Kantorovich potential of W_1(p_d, p_g), the minimum would be where the optimal plan moves y to; but the
-    minimum need not be unique, d is a log ratio rather than such a potential, K_eff is an estimate, and
-    the descent is stopped after n_steps. The gradient of the distance at v = y is taken as 0. In the latent
-    space nothing holds v near the prior; the paper's projection for normal priors is left out.
+    Kantorovich potential of W_1(p_d, p_g), the minimum would be where the optimal plan moves y to; but it
+    need not be unique, d is a log ratio, K_eff an estimate, and the descent is stopped. The gradient of the
+    distance at v = y is 0. In the latent space nothing holds v near p_0: the paper's projection is left out.
 
     Args:
-        step_size: of gradient descent. Where |grad f| < K_eff, v stays within two steps of y.
-        n_steps: of gradient descent.
-        space: "latent" or "data".
+        step_size, n_steps: of gradient descent. Where |grad f| < K_eff, v stays within two steps of y.
+        space: "latent" or "data"; in the latter z of the result is where v started.
         lipschitz: K_eff in nats per unit of length; None takes `effective_lipschitz` of `n_pairs` pairs.
         n_pairs: pairs of samples of G; 100 in the paper's code.
-        others: see `selection.generator_only`.
 
     Returns:
-        Samples, where z is where v started if `space` is "data"; info has `lipschitz` and `distance`, the
-        mean |v - y|.
+        Samples; info has `lipschitz` and `distance`, the mean |v - y|.
     """
-    networks = Networks(G, logit, n, generator, draw_prior, chunk_size)
-    check_at_least(0, n_steps=n_steps)
-    check_at_least(1, n_pairs=n_pairs)
-    _check_step_size(step_size)
+    before, f = gan.passes, _potential(gan, space, step_size, n_steps)
+    check_whole(1, n=n, n_pairs=n_pairs)
     if lipschitz is not None and not lipschitz > 0:
         raise ValueError(f"lipschitz={lipschitz} must be positive")
-    f = _potential(networks, space)
     if lipschitz is None:
-        first, second = networks.draw(2 * n_pairs).split(n_pairs)
-        if space == "data":
-            first, second = networks.generate(first), networks.generate(second)
-        lipschitz = effective_lipschitz(lambda v: networks.values(f, v), first, second)
+        pairs = gan.draw(2 * n_pairs, generator)
+        pairs = gan.generate(pairs) if space == "data" else pairs
+        lipschitz = effective_lipschitz(lambda v: gan.evaluate(f, v)[0], *pairs.split(n_pairs))
         if lipschitz == 0:
             raise ValueError("d is the same at all pairs, so K_eff = 0; give lipschitz, or check logit")
-    z = networks.draw(n)
-    start = networks.generate(z) if space == "data" else z
+    z = gan.draw(n, generator)
+    start = gan.generate(z) if space == "data" else z
     v = start
     for _ in range(n_steps):
-        _, gradient = networks.gradient(f, v)
+        _, gradient = gan.evaluate(f, v, gradient=True)
         away = (v - start).flatten(1)
         direction = torch.nn.functional.normalize(away, dim=1).view_as(v)  # 0 at v = start
         v = v - step_size * (direction - gradient / lipschitz)
     distance = (v - start).flatten(1).norm(dim=1).mean().item()
-    return _finish(networks, space, v, z, lipschitz=lipschitz, distance=distance)
+    return _finish(gan, before, space, v, z, lipschitz=lipschitz, distance=distance)
 
 
 def gradient_flow(
-    G: Callable[[Tensor], Tensor],
-    logit: Callable[[Tensor], Tensor],
+    gan: LatentGAN,
     n: int,
     generator: torch.Generator,
     *,
@@ -117,8 +95,6 @@ def gradient_flow(
     temperature: float = 0.01,
     n_steps: int = 25,
     space: str = "latent",
-    draw_prior: DrawPrior | None = None,
-    chunk_size: int = 1000,
 ) -> Samples:
     """DG-flow (Ansari et al., 2021, arXiv 2012.00780): v <- v + eta s(f) grad f + sqrt(2 eta gamma) noise.
 
@@ -131,46 +107,34 @@ def gradient_flow(
 
     Args:
         divergence: "KL", "JS" or "log D".
-        step_size: eta, of the Euler-Maruyama step.
+        step_size, n_steps: eta of the Euler-Maruyama step, and their number; 25 in the paper.
         temperature: gamma, the weight of the entropy; 0 drops the noise.
-        n_steps: 25 in the paper.
         space: "latent", or "data" where f = d and v starts at G(z).
-        others: see `selection.generator_only`.
-
-    Returns:
-        Samples, where z is where v started if `space` is "data"; info is empty.
     """
-    networks = Networks(G, logit, n, generator, draw_prior, chunk_size)
-    check_at_least(0, n_steps=n_steps)
-    _check_step_size(step_size)
+    before, f = gan.passes, _potential(gan, space, step_size, n_steps)
     if not temperature >= 0:
         raise ValueError(f"temperature={temperature} must be 0 or more")
     if divergence not in FLOWS:
         raise ValueError(f"divergence={divergence!r} is unknown; choose one of {', '.join(FLOWS)}")
-    f = _potential(networks, space)
-    z = networks.draw(n)
-    v = networks.generate(z) if space == "data" else z
+    z = gan.draw(n, generator)
+    v = gan.generate(z) if space == "data" else z
     for _ in range(n_steps):
-        value, gradient = networks.gradient(f, v)
+        value, gradient = gan.evaluate(f, v, gradient=True)
         speed = FLOWS[divergence](value).view(-1, *[1] * (v.ndim - 1))
         noise = torch.randn(v.shape, generator=generator, device=generator.device, dtype=v.dtype).to(v.device)
         v = v + step_size * speed * gradient + (2 * step_size * temperature) ** 0.5 * noise
-    return _finish(networks, space, v, z)
+    return _finish(gan, before, space, v, z)
 
 
-def _check_step_size(step_size: float) -> None:
+def _potential(gan: LatentGAN, space: str, step_size: float, n_steps: int) -> Callable[[Tensor], Tensor]:
+    """d in the data space, d(G(z)) in the latent one."""
+    check_whole(0, n_steps=n_steps)
     if not 0 < step_size < float("inf"):
         raise ValueError(f"step_size={step_size} must be positive and finite")
-
-
-def _potential(networks: Networks, space: str) -> Callable[[Tensor], Tensor]:
-    """d in the data space, d(G(z)) in the latent one."""
     if space not in ("latent", "data"):
         raise ValueError(f"space={space!r} is unknown; use 'latent' or 'data'")
-    return networks.logit if space == "data" else lambda z: networks.logit(networks.G(z))
+    return gan.d_of_x if space == "data" else gan.d_of_z
 
 
-def _finish(networks: Networks, space: str, v: Tensor, z: Tensor, **info: float) -> Samples:
-    if space == "data":
-        return networks.samples(v, z, **info)
-    return networks.samples(networks.generate(v), v, **info)
+def _finish(gan: LatentGAN, before: tuple, space: str, v: Tensor, z: Tensor, **info: float) -> Samples:
+    return gan.samples(*((v, z) if space == "data" else (gan.generate(v), v)), before, **info)

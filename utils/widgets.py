@@ -5,6 +5,7 @@ one and it shows wherever notebooks do. Introduced in notebook 00; the one for i
 """
 
 import io
+import warnings
 from collections.abc import Callable, Sequence
 
 import ipywidgets as widgets
@@ -116,8 +117,9 @@ def show_langevin(
 def _sample(ax: plt.Axes, *settings, **options) -> Chain | None:
     """`samplers.sample`, or None where a chain diverges, which the title of `ax` then says."""
     try:
-        chain = sample(*settings, **options)
-    except FloatingPointError:
+        with warnings.catch_warnings(action="error", category=RuntimeWarning):  # a chain that has diverged
+            chain = sample(*settings, **options)
+    except (FloatingPointError, RuntimeWarning):
         chain = None
     if chain is None or not (chain.energy < 1e6).all():  # nats: no chain that samples is there
         ax.set_title("diverged: lower the step size", color=COLOURS["wrong"])

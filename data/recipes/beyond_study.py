@@ -27,13 +27,14 @@ from utils.metrics.images import (
     squared_mmd,
 )
 from utils.models.layers import bake
+from utils.samplers import hmc, mala, ula
 from utils.selection import (
+    LatentGAN,
     Samples,
     ex2mcmc,
     generator_only,
-    hamiltonian,
     iterated_resampling,
-    langevin,
+    mcmc,
     metropolis_hastings,
 )
 from utils.transport import discriminator_optimal_transport, gradient_flow
@@ -46,12 +47,12 @@ CHUNK = 100  # images at once
 # a gradient is two passes, forward and backward; nearly all methods need one pass more for the last image
 EQUAL_COST: dict[str, Callable[..., Samples]] = {
     "generator": generator_only,
-    "ULA": partial(langevin, step_size=0.1, n_steps=19),
-    "MALA": partial(langevin, step_size=0.03, n_steps=19, adjusted=True),
-    "HMC": partial(hamiltonian, step_size=0.17, n_leapfrog=3, n_steps=6),
+    "ULA": partial(mcmc, kernel=ula(0.1), n_steps=19),
+    "MALA": partial(mcmc, kernel=mala(0.03), n_steps=19),
+    "HMC": partial(mcmc, kernel=hmc(0.17, 3), n_steps=6),
     "MH-GAN": partial(metropolis_hastings, n_steps=39),
     "i-SIR": partial(iterated_resampling, n_particles=5, n_steps=10),
-    "Ex2MCMC": partial(ex2mcmc, step_size=0.03, n_particles=5, n_moves=2, n_steps=4),
+    "Ex2MCMC": partial(mcmc, kernel=ex2mcmc(0.03, n_particles=5, n_moves=2), n_steps=4),
     "DOT, K estimated": partial(discriminator_optimal_transport, step_size=0.1, n_steps=20),
     "DOT, K = 1": partial(discriminator_optimal_transport, step_size=0.1, n_steps=20, lipschitz=1.0),
     "DG-flow": partial(gradient_flow, step_size=0.1, temperature=0.01, n_steps=20),
@@ -96,7 +97,8 @@ def judge(images: Tensor, extractor, reference: Reference) -> dict[str, float]:
 
 def run_cost(name: str, seed: int, networks: tuple[nn.Module, nn.Module], scores: tuple) -> list[dict]:
     """One method: its samples' measures, and its passes a sample."""
-    samples = EQUAL_COST[name](*networks, N, torch.Generator().manual_seed(seed), chunk_size=CHUNK)
+    gan = LatentGAN(*networks, chunk_size=CHUNK)
+    samples = EQUAL_COST[name](gan, N, torch.Generator().manual_seed(seed))
     cost = {"forwards": samples.forwards / N, "gradients": samples.gradients / N, "info": samples.info}
     return [judge(samples.x, *scores) | cost]
 

@@ -24,11 +24,13 @@ from utils.density_ratio import (
     logits_of,
 )
 from utils.metrics.toy import summary
+from utils.samplers import mala, ula
 from utils.selection import (
+    LatentGAN,
     Samples,
     generator_only,
     importance_resampling,
-    langevin,
+    mcmc,
     metropolis_hastings,
     rejection,
 )
@@ -39,8 +41,8 @@ from utils.zoo import SEEDS, STEPS, calibrate, load_toy_gan, nearly_exact, refit
 N = 2500  # samples of each method
 LADDER = ("raw", "calibrated", "refitted", "nearly exact")
 DDLS = {
-    "DDLS, ULA": partial(langevin, step_size=1e-3, n_steps=300),
-    "DDLS, MALA": partial(langevin, step_size=1e-3, n_steps=300, adjusted=True),
+    "DDLS, ULA": partial(mcmc, kernel=ula(1e-3), n_steps=300),
+    "DDLS, MALA": partial(mcmc, kernel=mala(1e-3), n_steps=300),
 }
 # the settings are those of each paper where it names them, else the defaults of our functions
 METHODS: dict[str, Callable[..., Samples]] = {
@@ -88,7 +90,7 @@ def measure(target: str, G: nn.Module, logit: nn.Module, method: Callable[..., S
     reference = TARGETS[target].sample(5000, torch.Generator().manual_seed(400))
     started = time.process_time()
     try:
-        samples = method(G, logit, N, torch.Generator().manual_seed(seed), chunk_size=5000)
+        samples = method(LatentGAN(G, logit, chunk_size=5000), N, torch.Generator().manual_seed(seed))
     except RuntimeError as error:
         return {"gave_up": str(error)}
     seconds = time.process_time() - started
