@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from data.recipes.ebgan_study import RING, build, config_of, draw_samples, ring_setting
 from utils.animation import write_animation
+from utils.models.autoencoder import AutoencoderEnergy
+from utils.models.mlp import MLPGenerator
 from utils.plotting import COLOURS, grid_points
-from utils.training import train_gan
+from utils.toy import gaussian_ring
+from utils.training import TrainConfig, train_gan
 
 EXTENT, CELLS = 3.2, 100
 
@@ -68,17 +69,21 @@ def ebgan_energy(
     """
     if not 2 <= n_frames <= n_steps:
         raise ValueError(f"n_frames={n_frames} must lie between 2 and n_steps={n_steps}")
-    setting = ring_setting(seed=seed, n_steps=n_steps)
-    G, D = build(setting)
-    grid = grid_points(EXTENT, CELLS)
-    draw = energy_frames(RING.sample(80, torch.Generator().manual_seed(seed)), 2 * setting.margins[0], size)
+    ring, margin = gaussian_ring(n_modes=8, radius=2.0, std=0.1), 0.5
+    torch.manual_seed(seed)
+    G, D = MLPGenerator(2, 64, 3, (2,)), AutoencoderEnergy(64, 2, data_shape=(2,))
+    config = TrainConfig(
+        loss="ebgan", margin=margin, n_steps=n_steps, batch_size=128, lr_g=1e-3, lr_d=1e-3, betas=(0.5, 0.9),
+        decay_from=0.6, ema_decay=0.99, seed=seed, save_every=math.ceil(n_steps / (n_frames - 1)),
+    )  # fmt: skip
+    grid, z = grid_points(EXTENT, CELLS), torch.randn(400, 2, generator=torch.Generator().manual_seed(100))
+    draw = energy_frames(ring.sample(80, torch.Generator().manual_seed(seed)), 2 * margin, size)
     frames = []
 
     @torch.no_grad()
     def keep(step: int, G_ema: nn.Module) -> None:
-        frames.append(draw(f"generator step {step}", D(grid), draw_samples(G_ema, 400)))
+        frames.append(draw(f"generator step {step}", D(grid), G_ema(z)))
 
     keep(0, G)
-    config = replace(config_of(setting), save_every=math.ceil(n_steps / (n_frames - 1)))
-    train_gan(G, D, RING.sample, config, on_save=keep, progress=False)
+    train_gan(G, D, ring.sample, config, on_save=keep, progress=False)
     return write_animation(frames, folder / f"ebgan_energy.{extension}", milliseconds=160, colours=128)

@@ -1,18 +1,14 @@
 """The faces' checkpoints and study: what is stored, and the code that made it at a tiny size."""
 
-import json
-
 import pytest
 import torch
 
-from data.recipes import celeba64_study
-from data.recipes.celeba64_study import CHOSEN_LOGIT, EXTRACTOR, JOBS, job, load_study, small_batch_distances
+from data.recipes.celeba64_study import CHOSEN_LOGIT, small_batch_distances
 from data.recipes.image_logits import NAMES
 from utils import images as image_room
 from utils.checkpoints import read_card
 from utils.images import ImageSet
-from utils.metrics.extractors import get_extractor
-from utils.metrics.images import Moments, frechet_distance, load_reference
+from utils.metrics.images import Moments, frechet_distance
 from utils.zoo import load_gan, load_logit, new_coarse_logit
 
 
@@ -64,29 +60,3 @@ def test_small_batches_agree_with_the_general_distance():
         batch = fake[torch.randperm(64, generator=draw)[:8]]
         expected = frechet_distance(reference, Moments.from_features(batch))
         assert value.item() == pytest.approx(expected, rel=1e-6)
-
-
-def test_stored_study_holds_every_job():
-    rows = load_study()
-    reference = load_reference(get_extractor(EXTRACTOR), "test", "celeba64")
-    assert reference.moments.count == 10_000
-    for wanted in JOBS:
-        keys = ("part", "logit", "sampler", "step_size", "n", "seed", "temperature")
-        found = [row for row in rows if all(row[key] == getattr(wanted, key) for key in keys)]
-        assert sorted(row["n_steps"] for row in found) == sorted(wanted.marks), wanted
-        assert all(row[EXTRACTOR]["n"] == wanted.n for row in found)
-
-
-def test_job_runs_small_and_is_not_run_again(tmp_path, monkeypatch):
-    tiny = job("grid", 0.1, (0, 1), n=40, temperature=2.0)
-    monkeypatch.setattr(celeba64_study, "STUDY", tmp_path)
-    monkeypatch.setattr(celeba64_study, "JOBS", [tiny])
-    celeba64_study.main([])
-    assert "temperature2" in tiny.path.name
-    before, after = json.loads(tiny.path.read_text())
-    assert (before["n_steps"], after["n_steps"]) == (0, 1) and after["temperature"] == 2
-    small = after[EXTRACTOR]["small_batch"]
-    assert small["q05"] < small["q50"] < small["q95"] and 0 < after[EXTRACTOR]["spread"] < 2
-    written = tiny.path.stat().st_mtime_ns
-    celeba64_study.main([])
-    assert tiny.path.stat().st_mtime_ns == written

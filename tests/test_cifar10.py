@@ -1,15 +1,12 @@
 """The spine, end to end: committed checkpoints, their energy, chains on it, the stored study, the GIF."""
 
-import json
 import math
 
 import pytest
 import torch
 
-from data.recipes import cifar10_study
-from data.recipes.cifar10_logits import NAMES, describe
-from data.recipes.cifar10_study import JOBS, Job, load_study, run_chains
-from data.recipes.image_logits import held_out_halves
+from data.recipes.cifar10_study import job, run_chains
+from data.recipes.image_logits import NAMES, describe, held_out_halves
 from gifs import __main__ as gifs
 from utils.checkpoints import read_card
 from utils.config import CHECKPOINTS
@@ -65,34 +62,16 @@ def test_chains_climb_the_logit_and_keep_the_prior(gan):
     assert 100 < chain.z.square().sum(1).mean() < 170  # chi-square of 128 degrees: 128 +- 16 a chain
 
 
-def test_study_job_runs_small_and_marks_share_their_start(gan, tmp_path, monkeypatch):
+def test_chains_of_a_seed_share_their_start(gan):
     G, D = gan
     logit = load_logit("raw", D)
-    job = Job("test", "raw", True, "ula", 0.1, (0, 2), n=12, seed=0)
-    images, trace = run_chains(G, logit, job, chunk_size=5)
-    again, _ = run_chains(G, logit, Job("test", "raw", True, "ula", 0.5, (0, 1), n=12, seed=0), chunk_size=12)
+    images, trace = run_chains(G, logit, job("test", "raw", 0.1, (0, 2), n=12), chunk_size=5)
+    again, _ = run_chains(G, logit, job("test", "raw", 0.5, (0, 1), n=12), chunk_size=12)
     assert torch.equal(images[0], again[0]) and not torch.equal(images[2], again[1])
     assert images[2].shape == (12, 3, 32, 32) and images[2].dtype == torch.uint8
     with torch.no_grad():
         z0 = torch.randn(12, 128, generator=torch.Generator().manual_seed(1000))
         assert trace[0]["logit_mean"] == pytest.approx(logit(G(z0)).mean().item(), abs=0.1)  # bfloat16
-
-    monkeypatch.setattr(cifar10_study, "STUDY", tmp_path)
-    monkeypatch.setattr(cifar10_study, "JOBS", [job])
-    cifar10_study.main([])
-    rows = json.loads(job.path.read_text())
-    assert [row["n_steps"] for row in rows] == [0, 2] and rows[1]["cifar10-classifier"]["n"] == 12
-    written = job.path.stat().st_mtime_ns
-    cifar10_study.main([])
-    assert job.path.stat().st_mtime_ns == written  # done jobs are not run again
-
-
-def test_stored_study_holds_every_job():
-    rows = load_study()
-    for job in JOBS:
-        keys = ("part", "logit", "calibrated", "sampler", "step_size", "n", "seed")
-        found = [row["n_steps"] for row in rows if all(row[key] == getattr(job, key) for key in keys)]
-        assert sorted(found) == sorted(job.marks), job
 
 
 def test_gif_scene_renders_and_the_list_names_it(tmp_path, capsys):

@@ -479,6 +479,14 @@ def load_digits() -> ImageSet:
     return ImageSet(images, torch.from_numpy(digits.target).long(), "1,797 digits of scikit-learn, 8x8")
 
 
+def split_digits(seed: int = 0, n_train: int = 1437) -> tuple[ImageSet, ImageSet]:
+    """`load_digits` at random by `seed`: `n_train` to train with, and the rest held out."""
+    digits = load_digits()
+    order = torch.randperm(len(digits.images), generator=torch.Generator().manual_seed(seed))
+    parts = order[:n_train], order[n_train:]
+    return tuple(ImageSet(digits.images[part], digits.labels[part], digits.source) for part in parts)
+
+
 def load_folder(path: str | Path, size: int, resize: bool = False) -> ImageSet:
     """All images in a folder and those below it, a zip or a tar: (n, 3, size, size), no labels, uncached.
 

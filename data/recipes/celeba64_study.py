@@ -1,52 +1,25 @@
 """What DDLS does to the faces' generator: `python -m data.recipes.celeba64_study`.
 
-Jobs as in `cifar10_study`, each a file below `data/studies/celeba64`: which logit (`logit`), step sizes by
-numbers of steps (`grid`), and MALA and other temperatures (`sampler`). All are scored by
-EfficientNet against held-out faces.
+Jobs as in `cifar10_study`: which logit (`logit`), step sizes by numbers of steps (`grid`), and MALA and other
+temperatures (`sampler`). All are scored by EfficientNet against held-out faces. Notebook 11 reads the study
+`celeba64`.
 """
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from data.recipes.cifar10_study import Job, command_line, read_rows, run_chains
-from utils.config import DATA
-from utils.metrics.extractors import get_extractor
-from utils.metrics.images import Moments, Reference, evaluate_features, load_reference, precision_recall
-from utils.models.layers import bake
-from utils.zoo import load_gan, load_logit
+from data.recipes import cifar10_study
+from data.recipes.study import Jobs, run_jobs
+from utils.metrics.extractors import Extractor
+from utils.metrics.images import Moments, Reference, evaluate_features, precision_recall
 
-STUDY = DATA / "studies" / "celeba64"
-EXTRACTOR, DATA_SET, SPLIT = "efficientnet-lite0", "celeba64", "test"
 CHOSEN_LOGIT = "coarse"  # by the part `logit`
-STEP_SIZES = (0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+STEP_SIZES = (0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 DIVERGING = 0.3  # leaves the generator's latents within 50 steps: not followed further
+ALL_MARKS, FEW_MARKS = (0, 10, 20, 50, 100, 200, 500), (0, 20, 40)
 SMALL_BATCH, N_RESAMPLES = 32, 200
-
-
-@dataclass(frozen=True)
-class FaceJob(Job):
-    @property
-    def path(self) -> Path:
-        tempered = "" if self.temperature == 1 else f"-temperature{self.temperature:g}"
-        return STUDY / (super().path.stem + tempered + ".json")
-
-
-def job(part: str, step_size: float, marks: tuple[int, ...], n: int, **settings) -> FaceJob:
-    defaults = {"logit": CHOSEN_LOGIT, "calibrated": True, "sampler": "ula", "seed": 0}
-    return FaceJob(part=part, step_size=step_size, marks=marks, n=n, **defaults | settings)
-
-
-ALL_MARKS = (0, 10, 20, 50, 100, 200, 500)
-JOBS = [
-    *[job("logit", 0.1, (0, 10, 40), 1000, logit=kind) for kind in ("coarse", "raw")],
-    *[job("grid", step_size, ALL_MARKS, 2000) for step_size in STEP_SIZES if step_size != DIVERGING],
-    job("grid", DIVERGING, (0, 10, 20, 50), 2000),
-    job("sampler", 0.1, (0, 20, 40), 500, sampler="mala"),
-    *[job("sampler", 0.1, (0, 20, 40), 500, temperature=t) for t in (0.25, 1.0, 2.0)],
-]
 
 
 def small_batch_distances(features: Tensor, reference: Moments, size: int, repeats: int, seed: int) -> Tensor:
@@ -67,8 +40,9 @@ def small_batch_distances(features: Tensor, reference: Moments, size: int, repea
     return torch.stack(found)
 
 
-def score(features: Tensor, extractor, reference: Reference) -> dict:
-    """All measures of one set of features (n, d); precision and recall among equally many real ones."""
+def score(images: Tensor, extractor: Extractor, reference: Reference) -> dict:
+    """All measures of uint8 images (n, 3, s, s); precision and recall among equally many real ones."""
+    features, _ = extractor.extract(images)
     report = evaluate_features(features, None, extractor, reference)
     m = min(len(features), len(reference.features))
     precision, recall = precision_recall(reference.features[:m], features[:m])
@@ -84,28 +58,22 @@ def score(features: Tensor, extractor, reference: Reference) -> dict:
     }
 
 
-def run_job(job: Job, device: torch.device) -> list[dict]:
+def work(settings: dict) -> list[dict]:
     """Run and score one job; one row for each mark."""
-    G, D = load_gan("celeba64-gan", device)
-    logit = load_logit(job.logit, D, calibrated=job.calibrated, name="celeba64-logits")
-    images, rows = run_chains(bake(G), logit, job)
-    extractor = get_extractor(EXTRACTOR, device)
-    reference = load_reference(extractor, SPLIT, DATA_SET)
-    for row in rows:
-        row.update({k: v for k, v in asdict(job).items() if k not in ("marks", "extractors")})
-        features, _ = extractor.extract(images[row["n_steps"]])
-        row[EXTRACTOR] = score(features, extractor, reference)
-    return rows
+    return cifar10_study.work(settings, score)
 
 
-def load_study() -> list[dict]:
-    """All stored rows: one for each job and number of steps."""
-    return read_rows(STUDY)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    command_line(__doc__.splitlines()[0], JOBS, run_job, arguments)
+def jobs() -> Jobs:
+    """The settings of all entries."""
+    job = partial(cifar10_study.job, data="celeba64", extractors=cifar10_study.IMAGENET)
+    found = [job("logit", kind, 0.1, (0, 10, 40), 1000) for kind in (CHOSEN_LOGIT, "raw")]
+    found += [job("grid", CHOSEN_LOGIT, step_size, ALL_MARKS, 2000) for step_size in STEP_SIZES]
+    found += [job("grid", CHOSEN_LOGIT, DIVERGING, ALL_MARKS[:4], 2000)]
+    found += [job("sampler", CHOSEN_LOGIT, 0.1, FEW_MARKS, 500, temperature=t) for t in (0.25, 1.0, 2.0)]
+    found += [job("sampler", CHOSEN_LOGIT, 0.1, FEW_MARKS, 500, sampler="mala")]
+    resampled = {"small_batch": {"size": SMALL_BATCH, "repeats": N_RESAMPLES, "seed": 0}}
+    return {"celeba64": {name: job | resampled for name, job in cifar10_study.by_name(found).items()}}
 
 
 if __name__ == "__main__":
-    main()
+    run_jobs(__doc__, jobs(), work)

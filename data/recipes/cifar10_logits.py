@@ -1,10 +1,7 @@
 """Make d of the CIFAR-10 GAN a log density ratio, in four ways: `python -m data.recipes.cifar10_logits`."""
 
-from data.recipes.image_logits import NAMES, describe, run
+from data.recipes.image_logits import run
 from utils.images import load_cifar10
-from utils.zoo import draw_samples, load_gan, load_logit
-
-__all__ = ["NAMES", "describe", "draw_samples", "load_gan", "load_logit", "main"]
 
 
 def main(arguments: list[str] | None = None) -> None:

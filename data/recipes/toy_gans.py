@@ -25,14 +25,9 @@ def settings(quality: str, seed: int) -> TrainConfig:
     if quality not in STEPS:
         raise ValueError(f"quality={quality!r} is unknown; choose one of {', '.join(STEPS)}")
     return TrainConfig(
-        n_steps=STEPS[quality],
-        batch_size=256,
-        lr_g=1e-3,
-        lr_d=1e-3,
-        betas=(0.5, 0.9),
-        decay_from=0.6,
+        n_steps=STEPS[quality], batch_size=256, lr_g=1e-3, lr_d=1e-3, betas=(0.5, 0.9), decay_from=0.6,
         seed=seed,
-    )
+    )  # fmt: skip
 
 
 def train(target: str, quality: str, seed: int, n_steps: int | None = None) -> TrainResult:

@@ -1,28 +1,18 @@
-"""Every sampler on every stored 2-D GAN: `python -m data.recipes.toy_study 25-gaussians` (or `swiss-roll`).
+"""DDLS and its rivals on the 2-D GANs: `python -m data.recipes.toy_study 25-gaussians` (or `swiss-roll`).
 
 For each quality and seed: the ladder of logits (raw, calibrated, refitted, nearly exact) under DDLS with
 ULA and with MALA, then all rivals on the refitted logit. n samples each, all measured against the same
-fresh points. Writes `data/studies/toy/<target>.json`; a run that was interrupted goes on.
+fresh points. Notebook 07 reads the study `toy/25-gaussians`.
 """
 
-import argparse
-import json
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
+from itertools import product
 
 import torch
-from torch import nn
 
-from utils.checkpoints import write_atomically
-from utils.config import DATA
-from utils.density_ratio import (
-    Affine,
-    calibration_error,
-    effective_ratio_check,
-    logistic_loss,
-    logits_of,
-)
+from data.recipes.study import Jobs, chains, run_jobs
 from utils.metrics.toy import summary
 from utils.samplers import mala, ula
 from utils.selection import (
@@ -30,19 +20,20 @@ from utils.selection import (
     Samples,
     generator_only,
     importance_resampling,
-    mcmc,
     metropolis_hastings,
     rejection,
 )
+from utils.studies import fingerprint
 from utils.toy import TARGETS
 from utils.transport import discriminator_optimal_transport, gradient_flow
-from utils.zoo import SEEDS, STEPS, calibrate, load_toy_gan, nearly_exact, refit, samples_of
+from utils.zoo import SEEDS, STEPS, calibrate, checkpoint_of, load_toy_gan, nearly_exact, refit, samples_of
 
-N = 2500  # samples of each method
-LADDER = ("raw", "calibrated", "refitted", "nearly exact")
+VERSION = 1  # of this file: raise it when a change alters results
+N, N_REFERENCE = 2500, 5000  # samples of each method, and the points they are measured against
+LADDER = {"raw": None, "calibrated": calibrate, "refitted": refit, "nearly exact": nearly_exact}
 DDLS = {
-    "DDLS, ULA": partial(mcmc, kernel=ula(1e-3), n_steps=300),
-    "DDLS, MALA": partial(mcmc, kernel=mala(1e-3), n_steps=300),
+    "DDLS, ULA": partial(chains, kernel=partial(ula, step_size=1e-3), n_steps=300),
+    "DDLS, MALA": partial(chains, kernel=partial(mala, step_size=1e-3), n_steps=300),
 }
 # the settings are those of each paper where it names them, else the defaults of our functions
 METHODS: dict[str, Callable[..., Samples]] = {
@@ -56,72 +47,58 @@ METHODS: dict[str, Callable[..., Samples]] = {
 } | DDLS
 
 
-def ladder(target: str, G: nn.Module, D: nn.Module, seed: int) -> dict[str, nn.Module]:
-    """The four logits of one GAN, each worth more than the one before."""
+@lru_cache(maxsize=1)  # jobs of one logit follow each other
+def latent_gan(target: str, quality: str, seed: int, logit: str) -> LatentGAN:
+    """A stored GAN with one logit of the ladder, each worth more than the one before."""
+    G, D = load_toy_gan(target, quality, seed)
     draw_real = TARGETS[target].sample
-    return {
-        "raw": D,
-        "calibrated": calibrate(D, draw_real, samples_of(G)),
-        "refitted": refit(G, draw_real, seed=seed)[0],
-        "nearly exact": nearly_exact(G, TARGETS[target], seed=seed),
+    made = {
+        "raw": lambda: D,
+        "calibrated": lambda: calibrate(D, draw_real, samples_of(G)),
+        "refitted": lambda: refit(G, draw_real, seed=seed)[0],
+        "nearly exact": lambda: nearly_exact(G, TARGETS[target], seed=seed),
     }
+    return LatentGAN(G, made[logit](), chunk_size=5000)
 
 
-def judge(target: str, G: nn.Module, logit: nn.Module, n: int = 20_000) -> dict[str, float]:
-    """How good a log ratio a logit is, on n fresh real points and n fresh samples."""
-    generator = torch.Generator().manual_seed(300)
-    real = logits_of(logit, TARGETS[target].sample(n, generator), 10_000)
-    fake = logits_of(logit, samples_of(G)(n, generator), 10_000)
-    slope = logit.slope.item() if isinstance(logit, Affine) else None
-    return {
-        "loss": logistic_loss(real, fake),
-        "calibration_error": calibration_error(real, fake),
-        "log_mean_ratio": effective_ratio_check(fake),
-        "highest": fake.max().item(),
-        "slope": slope,
-    }
-
-
-def measure(target: str, G: nn.Module, logit: nn.Module, method: Callable[..., Samples], seed: int) -> dict:
-    """One row of the table: quality of N samples, their cost in network evaluations and seconds.
+def work(settings: dict) -> dict:
+    """One row of the table: quality of n samples, their cost in network evaluations and seconds.
 
     Rejection gives up after 1,000 proposals a sample; its row then says so and holds nothing else.
     """
-    reference = TARGETS[target].sample(5000, torch.Generator().manual_seed(400))
+    target, seed, n = TARGETS[settings["target"]], settings["seed"], settings["n"]
+    reference = target.sample(settings["n_reference"], torch.Generator().manual_seed(400))
+    gan = latent_gan(*(settings[key] for key in ("target", "quality", "seed", "logit")))
     started = time.process_time()
     try:
-        samples = method(LatentGAN(G, logit, chunk_size=5000), N, torch.Generator().manual_seed(seed))
+        samples = settings["call"](gan, n, torch.Generator().manual_seed(seed))
     except RuntimeError as error:
         return {"gave_up": str(error)}
     seconds = time.process_time() - started
     cost = {"forwards": samples.forwards, "gradients": samples.gradients, "seconds": round(seconds, 2)}
-    return summary(samples.x, TARGETS[target], reference) | cost | {"info": samples.info}
+    return summary(samples.x, target, reference) | cost | {"info": samples.info}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("target", choices=TARGETS)
-    args = parser.parse_args(arguments)
-    path = DATA / "studies" / "toy" / f"{args.target}.json"
-    study = json.loads(path.read_text()) if path.exists() else {"logits": [], "rows": []}
-    study["protocol"] = {"n": N, "reference": 5000, "seeds": len(SEEDS), "seconds": "of processor time"}
-    done = {(row["quality"], row["seed"]) for row in study["logits"]}
-    for quality in STEPS:
-        for seed in SEEDS:
-            if (quality, seed) in done:
-                continue
-            G, D = load_toy_gan(args.target, quality, seed)
-            logits = ladder(args.target, G, D, seed)
-            for name, logit in logits.items():
-                who = {"quality": quality, "seed": seed, "logit": name}
-                study["logits"].append(who | judge(args.target, G, logit))
-                for method in METHODS if name == "refitted" else DDLS:
-                    row = measure(args.target, G, logit, METHODS[method], seed)
-                    study["rows"].append(who | {"method": method} | row)
-                    print(*who.values(), method, row.get("high_quality_share", "gave up"), flush=True)
-            text = json.dumps(study, indent=1) + "\n"
-            write_atomically(path, lambda p, text=text: p.write_text(text))
+def jobs() -> Jobs:
+    """The settings of all entries."""
+    found: Jobs = {f"toy/{target}": {} for target in TARGETS}
+    for target, quality, seed, logit in product(TARGETS, STEPS, SEEDS, LADDER):
+        for method in METHODS if logit == "refitted" else DDLS:
+            found[f"toy/{target}"][f"{quality} {seed}, {logit}, {method}"] = {
+                "target": target,
+                "gan": fingerprint(checkpoint_of(target)),
+                "quality": quality,
+                "seed": seed,
+                "logit": logit,
+                "fit": LADDER[logit],
+                "method": method,
+                "call": METHODS[method],
+                "n": N,
+                "n_reference": N_REFERENCE,
+                "version": VERSION,
+            }
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    run_jobs(__doc__, jobs(), work)

@@ -1,0 +1,74 @@
+"""What the five studies share: their command line, and how networks, measures and chains are written down."""
+
+import argparse
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from utils.metrics.extractors import get_extractor
+from utils.metrics.images import load_reference
+from utils.samplers import Kernel
+from utils.selection import LatentGAN, Samples, mcmc
+from utils.studies import fingerprint, read, run_once, update
+
+Jobs = dict[str, dict[str, dict]]  # study -> name of an entry -> settings
+
+
+@cache
+def measure(name: str, split: str, data: str = "cifar10") -> dict[str, Any]:
+    """Settings of an extractor and of the real images it compares with."""
+    extractor = get_extractor(name, "cpu")
+    count = load_reference(extractor, split, data).moments.count
+    who = {"extractor": extractor.name, "weights": extractor.weights}
+    return who | {"data": data, "split": split, "n_reference": count}
+
+
+def networks(data: str) -> dict[str, dict[str, str]]:
+    """Settings of the stored generator of a data set, and of its logits."""
+    return {"gan": fingerprint(f"{data}-gan"), "logits": fingerprint(f"{data}-logits")}
+
+
+def chains(
+    gan: LatentGAN, n: int, generator: torch.Generator, *, kernel: Callable[[], Kernel], n_steps: int
+) -> Samples:
+    """`mcmc` with a kernel that is built here, so that settings can name it and its arguments."""
+    return mcmc(gan, n, generator, kernel=kernel(), n_steps=n_steps)
+
+
+def run_jobs(doc: str, jobs: Jobs, work: Callable[[dict], Any], arguments: list[str] | None = None) -> None:
+    """The command line of a study: run what is not stored with these settings, drop what no job asks for.
+
+    Each entry is written when it is done, so an interrupted study goes on where it was.
+
+    Args:
+        doc: of the recipe; its first line is for `--help`.
+        jobs: all entries; their settings go through `utils.studies.plain` before they are compared.
+        work: settings -> result.
+        arguments: instead of the command line's.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("word", nargs="*", help="run only jobs with one of these words in `study/name`")
+    parser.add_argument("--list", action="store_true", help="list the jobs and do nothing")
+    parser.add_argument("--worker", default="0/1", help="i/k: take every k-th job from the i-th")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    args = parser.parse_args(arguments)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    places = {f"{study}/{name}": (study, name) for study, named in jobs.items() for name in named}
+    wanted = [label for label in places if not args.word or any(word in label for word in args.word)]
+    if not wanted:
+        parser.error(f"no job has a word of {args.word}; --list lists them")
+    if args.list:
+        print("\n".join(wanted))
+        return
+    index, count = map(int, args.worker.split("/"))
+    for label in tqdm(wanted[index::count], unit="job"):
+        study, name = places[label]
+        run_once(study, jobs[study][name], partial(work, jobs[study][name]), name)
+    for study in dict.fromkeys(places[label][0] for label in wanted):
+        if stale := read(study).keys() - jobs[study].keys():
+            print(f"{study}: dropped, as no job asks for them: {', '.join(sorted(stale))}")
+            update(study, lambda entries, drop=stale: {k: v for k, v in entries.items() if k not in drop})
