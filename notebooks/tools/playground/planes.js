@@ -1,0 +1,217 @@
+/* The first tab: chains on both planes at once, and what they are worth. */
+
+const TARGETS = { "25-gaussians": "25 Gaussians", ring: "Ring", "swiss-roll": "Swiss roll", drawn: "Draw your own" };
+const LOGITS = {
+  none: "none, d = 0", raw: "raw", calibrated: "calibrated", refitted: "refitted", exact: "nearly exact", live: "fitted live",
+};
+const EXTENT = { "25-gaussians": 2.75, ring: 2.6, "swiss-roll": 2.3, drawn: 2.75 };
+const DRAWN_STD = 0.08, SPACING = 0.12, MOST = 240, FIT_STEPS = 3000;
+const percent = (v) => `${(100 * v).toFixed(1)} %`, nats = (v) => v.toFixed(3);
+const MEASURES = [
+  {
+    title: "High quality", unit: "share", low: 0, high: 1, format: percent,
+    hint: "Share of points within 4 standard deviations of the nearest mode, or of the roll",
+  },
+  {
+    title: "Mode balance", unit: "nats, 0 is right", low: 0.01, high: 4, log: true, format: nats,
+    hint: "KL divergence of the modes' shares among the high-quality points from the true ones",
+  },
+  {
+    title: "Energy distance", unit: "to data", low: 0.001, high: 1, log: true, format: (v) => v.toFixed(4),
+    hint: "2 E|X - Y| - E|X - X'| - E|Y - Y'| between the chains and 1,000 data",
+  },
+  {
+    title: "Acceptance", unit: "of proposals", low: 0, high: 1, format: percent,
+    hint: "Share of proposals accepted in the last transition; ULA accepts all",
+  },
+];
+
+/** Strokes as text: four characters a point, on a grid of 1296 x 1296. */
+const encode = (points) => Array.from(points, (v) =>
+  Math.round(((Math.min(Math.max(v, -2.75), 2.75) + 2.75) / 5.5) * 1295).toString(36).padStart(2, "0")).join("");
+const decode = (text) => Float64Array.from(text.match(/../g) || [], (v) => (parseInt(v, 36) / 1295) * 5.5 - 2.75);
+
+/** What lies there before the reader draws: a face. */
+function face() {
+  const points = [];
+  for (let a = 0; a < 48; a++) points.push(1.9 * Math.cos((a * Math.PI) / 24), 1.9 * Math.sin((a * Math.PI) / 24));
+  for (let a = 0; a <= 12; a++) {
+    const angle = Math.PI * (1.2 + (0.6 * a) / 12);
+    points.push(1.1 * Math.cos(angle), 1.1 * Math.sin(angle));
+  }
+  for (const x of [-0.65, 0.65]) for (const y of [0.5, 0.62, 0.74]) points.push(x, y);
+  return encode(points);
+}
+
+class PlanesTab {
+  constructor(store, state) {
+    Object.assign(this, { store, state, compute: new Compute(), networks: {}, chosen: -1, stroke: null });
+    this.data = new Plane($("data"), 1);
+    this.latent = new Plane($("latent"), 3.6);
+    this.traces = MEASURES.map((measure) => new Trace($("measures"), measure));
+    this.colours = ramp();
+    for (const plane of [this.data, this.latent]) this.listen(plane);
+  }
+  network(name) {
+    return (this.networks[name] ||= this.store.network(this.compute, name));
+  }
+  // ---- what the settings mean
+  generator() {
+    const { target, generator } = this.state;
+    if (target !== "drawn") return this.network(`${target}-${generator}-G`);
+    if (generator === "imperfect") return this.network("25-gaussians-imperfect-G");
+    const layer = { rows: 2, cols: 2, weight: [1.2, 0, 0, 1.2], bias: [0, 0] }; // x = 1.2 z
+    return (this.networks.plain ||= new Mlp(this.compute, [layer]));
+  }
+  density() {
+    const { target, generator } = this.state;
+    if (target === "drawn" && generator === "good") return new Mixture(Float64Array.of(0, 0), 1.2);
+    return this.store.table(target === "drawn" ? "25-gaussians-imperfect-table" : `${target}-${generator}-table`);
+  }
+  logit() {
+    const { target, generator, logit } = this.state, name = `${target}-${generator}`;
+    if (logit === "none") return NO_LOGIT;
+    if (logit === "exact") return new DensityLogit(this.target, this.density());
+    if (logit === "live") return (this.fit ||= new LiveFit(this.compute, this.noise)).logit;
+    const kind = logit === "refitted" ? "refitted" : "raw", line = this.store.header.lines[`${name}-${kind}`];
+    return new NetworkLogit(this.network(`${name}-${logit === "refitted" ? "refitted" : "D"}`), ...(logit === "raw" ? [] : line));
+  }
+  /** Start again from the prior with all settings; `fit` forgets what was fitted live. */
+  restart(fit = true) {
+    const { state } = this, n = +state.chains;
+    this.noise = new Noise(7);
+    if (fit && this.fit) this.fit.begin(this.noise);
+    this.target = state.target === "drawn"
+      ? new Mixture(decode(state.drawing), DRAWN_STD) : this.store.target(state.target);
+    this.data.extent = EXTENT[state.target];
+    const energy = new LatentEnergy(this.generator(), this.logit());
+    this.chains = new Chains(energy, this.noise.normal(new Float64Array(2 * n)), this.noise);
+    this.flash = new Float64Array(n);
+    this.good = new Uint8Array(n);
+    this.reference = this.target.sample(1000, this.noise);
+    this.within = meanDistance(this.reference, this.reference);
+    this.background();
+    this.baselines(n);
+    this.measure();
+    this.forget();
+  }
+  /** A new log ratio under the chains where they are. */
+  swap() {
+    this.chains.refresh(new LatentEnergy(this.generator(), this.logit()));
+    this.background();
+  }
+  forget() {
+    for (const plane of [this.data, this.latent]) plane.forget();
+  }
+  background() {
+    const { energy } = this.chains, maps = new LatentEnergy(energy.generator, energy.logit);
+    const old = this.heats;
+    this.heats = [
+      new Heat(this.data.extent, (x, n, out) => energy.logit.evaluate(x, 0, n, out, null), -6, 6),
+      new Heat(this.latent.extent, (z, n, out) => maps.evaluate(z, n, out, null), null, 8),
+    ];
+    if (old) this.heats.forEach((heat, i) => Object.assign(heat, { canvas: old[i].canvas, drawn: old[i].drawn }));
+    else for (const heat of this.heats) while (!heat.drawn) heat.work(50, this.colours);
+  }
+  /** The same measures of the generator alone and of exact samples, of as many points, over eight draws. */
+  baselines(n) {
+    const sources = {
+      generator: () => generate(this.chains.energy.generator, n, this.noise),
+      exact: () => this.target.sample(n, this.noise),
+    };
+    const lines = [{}, {}, {}];
+    for (const [kind, draw] of Object.entries(sources)) {
+      const rows = Array.from({ length: 8 }, () => this.values(draw()));
+      lines.forEach((line, k) => {
+        const column = rows.map((row) => row[k]).filter(Number.isFinite), size = column.length || 1;
+        const mean = column.reduce((a, b) => a + b, 0) / size;
+        line[kind] = { mean, sd: Math.sqrt(column.reduce((a, v) => a + (v - mean) ** 2, 0) / size) };
+      });
+    }
+    this.traces.forEach((trace, k) => trace.reset(lines[k] || {}));
+  }
+  values(x, good = null) {
+    const { share, balance } = quality(x, this.target, good);
+    return [share, balance, energyDistance(x, this.reference, this.within)];
+  }
+  measure() {
+    const { chains } = this;
+    const row = [...this.values(chains.x, this.good), chains.acceptance];
+    row.forEach((value, k) => this.traces[k].push(value));
+  }
+  // ---- every frame
+  advance() {
+    const { chains, state } = this, ended = chains.advance(state);
+    if (ended) {
+      for (let i = 0; i < chains.n; i++) this.flash[i] = chains.accepted[i] ? this.flash[i] : 1;
+    }
+    return ended;
+  }
+  /** Steps of the live fit for some milliseconds. */
+  train(milliseconds) {
+    const { fit, state } = this, end = performance.now() + milliseconds;
+    if (state.logit !== "live" || !fit || fit.step >= FIT_STEPS) return;
+    do {
+      const rate = 4e-3 * Math.max(1 - fit.step / FIT_STEPS, 0.02);
+      fit.train(this.target.sample(256, this.noise), generate(this.chains.energy.generator, 256, this.noise), rate);
+    } while (performance.now() < end && fit.step < FIT_STEPS);
+    if (!this.chains.flown) this.chains.refresh();
+    for (const heat of this.heats) if (heat.done || heat.size > 64) heat.restart(fit.step < FIT_STEPS ? 32 : 128);
+  }
+  frame(transitions, playing) {
+    if (playing) this.train(8);
+    let ended = false;
+    for (let i = 0; i < transitions; i++) ended = this.advance() || ended;
+    if (ended) this.measure();
+    for (let i = 0; i < this.flash.length; i++) this.flash[i] = Math.max(this.flash[i] - 0.25, 0);
+    for (const heat of this.heats) heat.work(playing ? 3 : 12, this.colours);
+    this.draw(transitions > 0);
+  }
+  draw(moving = false) {
+    const { chains, flash, good, chosen } = this, [dataHeat, latentHeat] = this.heats;
+    const dots = this.stroke ? Float64Array.from(this.stroke) : this.reference;
+    this.data.draw(dataHeat, chains.energy.x, { flash, good, dots, chosen, moving });
+    this.latent.draw(latentHeat, chains.path, { flash, good, ring: true, chosen, moving });
+    for (const trace of this.traces) trace.draw();
+    $("status").textContent = this.status();
+  }
+  status() {
+    const { chains, fit, state } = this;
+    const fitting = state.logit === "live" && fit
+      ? ` · log ratio: ${fit.step} of ${FIT_STEPS} steps, loss ${fit.loss.toFixed(3)} (useless: 0.693)` : "";
+    const lost = chains.divergences ? ` · ${chains.divergences} proposals not finite` : "";
+    return `${chains.transitions} steps, ${chains.gradients} gradients${fitting}${lost}`;
+  }
+  // ---- the pointer: choose a chain, or draw data
+  listen(plane) {
+    const { canvas } = plane, drawing = () => this.state.target === "drawn" && plane === this.data;
+    const choose = (event) => {
+      const [x, y] = plane.point(event), points = plane === this.data ? this.chains.x : this.chains.path;
+      let best = (plane.extent / 10) ** 2;
+      this.chosen = -1;
+      for (let i = 0; i < points.length / 2; i++) {
+        const square = (points[2 * i] - x) ** 2 + (points[2 * i + 1] - y) ** 2;
+        if (square < best) [best, this.chosen] = [square, i];
+      }
+    };
+    const extend = (event) => {
+      const [x, y] = plane.point(event), s = this.stroke, k = s.length;
+      if (Math.max(Math.abs(x), Math.abs(y)) > plane.extent || k >= 2 * MOST) return;
+      if (k && Math.hypot(x - s[k - 2], y - s[k - 1]) < SPACING) return;
+      s.push(x, y);
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+      if (!drawing()) return choose(event);
+      canvas.setPointerCapture(event.pointerId);
+      this.stroke = this.cleared ? [] : [...decode(this.state.drawing)];
+      extend(event);
+    });
+    canvas.addEventListener("pointermove", (event) => (this.stroke ? extend(event) : choose(event)));
+    canvas.addEventListener("pointerleave", () => (this.chosen = -1));
+    canvas.addEventListener("pointerup", () => {
+      if (!this.stroke) return;
+      [this.state.drawing, this.stroke, this.cleared] = [encode(this.stroke), null, false];
+      this.onDraw();
+    });
+  }
+}
