@@ -1,9 +1,8 @@
 """What the playground draws: `python -m data.recipes.playground networks`, or `strips --gan cifar10-gan`.
 
-`networks` rounds the stored 2-D GANs to half precision, fits to each rounded generator what notebooks 07 and
-08 fit (a refitted logit, the calibration lines, a table of log p_g), trains a GAN of the ring in the same way,
-and writes `data/playground/networks.safetensors`. `strips` renders chains of an image GAN over step sizes
-and steps into one sheet, `data/playground/strips.webp`, with its description.
+`networks` rounds the stored 2-D GANs to half precision and fits to each what notebooks 07 and 08 fit: a new
+logit, the calibration lines, a table of log p_g; of the ring it trains a GAN by the same recipe. `strips`
+renders chains of an image GAN over step sizes and steps into one sheet.
 """
 
 import argparse
@@ -13,13 +12,13 @@ import sys
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from data.recipes.toy_gans import settings
 from utils.checkpoints import freeze, read_card, save_checkpoint, write_atomically
 from utils.config import DATA
 from utils.density_ratio import Affine, GridLogit
-from utils.energy import latent_energy
+from utils.energy import latent_energy, standard_normal
 from utils.plotting import image_grid
 from utils.samplers import sample, ula
 from utils.setup import ROOT
@@ -30,24 +29,13 @@ from utils.zoo import build, calibrate, checkpoint_of, load_gan, load_logit, loa
 PLAYGROUND = DATA / "playground"
 PLANES = TARGETS | {"ring": gaussian_ring()}
 SEEDS = {"25-gaussians": 0, "swiss-roll": 3, "ring": 0}  # the runs that the notebooks look at
-TABLES = {  # half the side of the square and the bandwidth of log p_g, in the units of x
-    "25-gaussians": (3.2, 0.03),
-    "swiss-roll": (2.6, 0.018),
-    "ring": (2.8, 0.025),
-}
+# of log p_g: half the side of its square and the bandwidth, in the units of x
+TABLES = {"25-gaussians": (3.2, 0.03), "swiss-roll": (2.6, 0.018), "ring": (2.8, 0.025)}
 CELLS = 320  # a side of the table
 SCALE = 1024  # log p_g is stored as whole numbers of 1/1024 nats
 QUALITIES = ("imperfect", "good")
 
 CHAINS, STEP_SIZES, STEPS = 8, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3), (0, 1, 3, 10, 30, 60, 100)
-
-
-class Table(nn.Module):
-    """log p_g on the cells of a square, (n, n) int16 in units of 1/SCALE nats."""
-
-    def __init__(self, log_density: Tensor):
-        super().__init__()
-        self.register_buffer("log_density", (SCALE * log_density[0, 0]).round().short())
 
 
 def halved(module: nn.Module) -> nn.Module:
@@ -85,7 +73,8 @@ def make_networks(n_steps: int = 2500, n_samples: int = 4_000_000) -> None:
                 extent=extent, n=CELLS, bandwidth=bandwidth,
             )  # fmt: skip
             modules[f"{key}-refitted"] = fitted.half()
-            modules[f"{key}-table"] = Table(exact.log_density)
+            modules[f"{key}-table"] = table = nn.Module()
+            table.register_buffer("log_density", (SCALE * exact.log_density[0, 0]).round().short())
             if target not in TARGETS:
                 modules |= {f"{key}-G": G.half(), f"{key}-D": D.half()}
             print(f"{key}: held-out loss {history[-1][1]:.3f} nats", lines[f"{key}-raw"], flush=True)
@@ -98,8 +87,7 @@ def make_networks(n_steps: int = 2500, n_samples: int = 4_000_000) -> None:
         "made_from": {target: read_card(checkpoint_of(target))["sha256"] for target in TARGETS},
         "command": "python -m data.recipes.playground networks",
     }
-    path = save_checkpoint("networks", modules, card, PLAYGROUND)
-    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    print("wrote", save_checkpoint("networks", modules, card, PLAYGROUND).relative_to(ROOT))
 
 
 def make_strips(gan: str, logits: str, kind: str, quality: int, seed: int = 0) -> None:
@@ -113,15 +101,13 @@ def make_strips(gan: str, logits: str, kind: str, quality: int, seed: int = 0) -
         def keep(step: int, state) -> None:
             if step in STEPS:
                 rows.append(G(state.z))
-                logit.append((-state.energy + 0.5 * state.z.square().sum(1)).mean().item())
+                logit.append((-state.energy - standard_normal(state.z)).mean().item())
                 length.append(state.z.square().sum(1).mean().item())
 
-        # the same noise for every step size
-        noise = torch.Generator().manual_seed(seed + 1)
+        noise = torch.Generator().manual_seed(seed + 1)  # the same for every step size
         with torch.no_grad():
             sample(energy, z0, ula(step_size), max(STEPS), noise, callback=keep)
         print(f"{gan}, step size {step_size}: mean logit {logit[-1]:.2f}", flush=True)
-    prior = 0.5 * G.latent_dim * torch.tensor(2 * torch.pi).log().item()  # -log p_0 = |z|^2/2 + this
     picture = Image.fromarray(image_grid(torch.cat(rows), columns=CHAINS, pad=0))
     write_atomically(PLAYGROUND / "strips.webp", lambda p: picture.save(p, "WEBP", quality=quality, method=6))
     about = {
@@ -132,15 +118,14 @@ def make_strips(gan: str, logits: str, kind: str, quality: int, seed: int = 0) -
         "chains": CHAINS,
         "step_sizes": STEP_SIZES,
         "steps": STEPS,
-        "mean_logit": [round(value + prior, 3) for value in logit],
+        "mean_logit": [round(value, 3) for value in logit],
         "mean_squared_length": [round(value, 2) for value in length],
         "latent_dim": G.latent_dim,
         "command": shlex.join(["python", "-m", "data.recipes.playground", *sys.argv[1:]]),
     }
     text = json.dumps(about, indent=2) + "\n"
     write_atomically(PLAYGROUND / "strips.json", lambda p: p.write_text(text, encoding="utf-8"))
-    size = (PLAYGROUND / "strips.webp").stat().st_size
-    print(f"wrote {(PLAYGROUND / 'strips.webp').relative_to(ROOT)} ({size / 1000:.0f} kB)")
+    print(f"wrote a sheet of {(PLAYGROUND / 'strips.webp').stat().st_size / 1000:.0f} kB")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -150,11 +135,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--logits", default="cifar10-logits", help="checkpoint of its logits")
     parser.add_argument("--kind", default="continued-r1", help="which of them")
     parser.add_argument("--quality", type=int, default=60, help="of the WebP, 1 to 100")
-    options = parser.parse_args(arguments)
-    if options.what == "networks":
-        make_networks()
-    else:
-        make_strips(options.gan, options.logits, options.kind, options.quality)
+    options = vars(parser.parse_args(arguments))
+    make_networks() if options.pop("what") == "networks" else make_strips(**options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Build the playground, one page that runs in a browser without a network: `python -m notebooks.tools.playground`.
+"""Build the playground, a page that needs no installation: `python -m notebooks.tools.playground`.
 
-It writes `build/book/playground.html`: the sources beside this file, the stored 2-D networks in half precision
-and the strip sheet of images, inlined. `data/recipes/playground.py` makes what is fitted to the networks.
+It writes `build/book/playground.html`: the sources beside this file, the stored 2-D networks in half
+precision and the strip sheet of images in one file. `data/recipes/playground.py` makes what it draws.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from data.recipes.playground import PLANES, PLAYGROUND, QUALITIES, SCALE
@@ -42,8 +43,12 @@ def stored_networks() -> tuple[dict[str, dict[str, Tensor]], dict]:
 def describe(target) -> dict:
     """What the page needs to know of a target."""
     if hasattr(target, "means"):
-        return {"means": target.means.double().numpy().round(6).tolist(), "std": target.std}
-    return {"noise": target.noise, "scale": target.scale, "bins": ROLL_BINS}
+        return {"means": target.means.double().tolist(), "std": target.std}
+    u, weights = leggauss(target.n_nodes)  # of the quadrature along the roll
+    return {
+        "noise": target.noise, "scale": target.scale, "bins": ROLL_BINS,
+        "u": u.tolist(), "weights": weights.tolist(),
+    }  # fmt: skip
 
 
 def package_networks() -> bytes:

@@ -4,7 +4,6 @@
    Points are flat arrays, (n, 2) row by row; energies and logits are in nats. */
 
 // ------------------------------------------------------------------------------------ random numbers
-
 /** Normal and uniform numbers from a seed (sfc32 and Box-Muller); tests put recorded ones in its place. */
 class Noise {
   constructor(seed = 0) {
@@ -12,8 +11,7 @@ class Noise {
     for (let i = 0; i < 20; i++) this.next();
   }
   next() {
-    const s = this.state;
-    const t = (((s[0] + s[1]) | 0) + s[3]) | 0;
+    const s = this.state, t = (((s[0] + s[1]) | 0) + s[3]) | 0;
     s[3] = (s[3] + 1) | 0;
     s[0] = s[1] ^ (s[1] >>> 9);
     s[1] = (s[2] + (s[2] << 3)) | 0;
@@ -35,7 +33,6 @@ class Noise {
 }
 
 // -------------------------------------------------------------------------------------- one product
-
 const pad = (dim) => Math.ceil(dim / 16) * 16; // rows of a product's result have a multiple of 16 numbers
 
 /** WebAssembly of `affine` below with SIMD, assembled here: tiles of 2 rows x 16 columns in registers. */
@@ -45,8 +42,7 @@ function assembleKernel() {
   const get = (i) => [0x20, i], set = (i) => [0x21, i], add = [0x6a], times = [0x6c];
   const simd = (code, ...rest) => [0xfd, ...leb(code), ...rest];
   const load = (at) => simd(0x00, 2, ...leb(at)), store = (at) => simd(0x0b, 2, ...leb(at));
-  const loadSplat = simd(0x09, 2, 0);
-  const plus = simd(0xe4), product = simd(0xe6), maximum = simd(0xe9);
+  const loadSplat = simd(0x09, 2, 0), plus = simd(0xe4), product = simd(0xe6), maximum = simd(0xe9);
   const [n, k, m, x, w, b, y, floor, row, col, x0, x1, pw, end, py] = Array(15).keys();
   const first = 15, vFloor = 15, acc = 16, wide = 24, s0 = 28, s1 = 29;
   const repeat = (body, i, by, limit) => [
@@ -93,10 +89,9 @@ class Compute {
     this.top = 0;
     if (Real === Float32Array && !plain) {
       try {
-        const memory = new WebAssembly.Memory({ initial: size >> 14 }); // pages of 2^14 floats
-        const module = new WebAssembly.Module(assembleKernel());
-        this.kernel = new WebAssembly.Instance(module, { e: { m: memory } }).exports.f;
-        this.heap = new Float32Array(memory.buffer);
+        const m = new WebAssembly.Memory({ initial: size >> 14 }); // pages of 2^14 floats
+        this.kernel = new WebAssembly.Instance(new WebAssembly.Module(assembleKernel()), { e: { m } }).exports.f;
+        this.heap = new Float32Array(m.buffer);
       } catch (error) {
         this.kernel = null; // a browser without SIMD
       }
@@ -126,7 +121,6 @@ class Compute {
 }
 
 // ------------------------------------------------------------------------------------------ networks
-
 const CAPACITY = 512; // rows that pass a network at once
 
 /** Linear layers with ReLU between them; layers are {rows, cols, weight (rows, cols), bias}, as in torch. */
@@ -186,14 +180,12 @@ class Mlp {
 }
 
 // ------------------------------------------------------------------------------------------- targets
-
 /** Isotropic Gaussians: utils.toy.GaussianMixture. */
 class Mixture {
   constructor(means, std, weights = null) {
-    this.means = means; // flat (k, 2)
-    this.std = std;
-    this.k = means.length / 2;
+    Object.assign(this, { means, std, k: means.length / 2 }); // means are flat, (k, 2)
     this.weights = weights || new Array(this.k).fill(1 / this.k);
+    this.logWeights = this.weights.map(Math.log);
   }
   sample(n, noise) {
     const x = noise.normal(new Float64Array(2 * n));
@@ -213,7 +205,7 @@ class Mixture {
       let top = -Infinity;
       for (let j = 0; j < this.k; j++) {
         const u = a - this.means[2 * j], v = b - this.means[2 * j + 1];
-        terms[j] = Math.log(this.weights[j]) - scale * (u * u + v * v);
+        terms[j] = this.logWeights[j] - scale * (u * u + v * v);
         if (terms[j] > top) top = terms[j];
       }
       let sum = 0, u = 0, v = 0;
@@ -240,32 +232,10 @@ class Mixture {
   }
 }
 
-/** Nodes in (-1, 1) and weights of Gauss and Legendre's rule, by Newton's method. */
-function gaussLegendre(n) {
-  const nodes = new Float64Array(n), weights = new Float64Array(n);
-  for (let i = 0; i < n; i++) {
-    let x = -Math.cos((Math.PI * (i + 0.75)) / (n + 0.5)), slope = 1;
-    for (let round = 0; round < 100; round++) {
-      let before = 1, p = x;
-      for (let k = 2; k <= n; k++) [before, p] = [p, ((2 * k - 1) * x * p - (k - 1) * before) / k];
-      slope = (n * (before - x * p)) / (1 - x * x);
-      x -= p / slope;
-      if (Math.abs(p / slope) < 1e-15) break;
-    }
-    nodes[i] = x;
-    weights[i] = 2 / ((1 - x * x) * slope * slope);
-  }
-  return [nodes, weights];
-}
-
 /** The swiss roll: utils.toy.SwissRoll; its modes are stretches of equal length in t. */
 class Roll {
-  constructor(noise, scale, bins) {
-    this.scale = scale;
-    this.std = noise / scale;
-    this.k = bins;
-    this.weights = new Array(bins).fill(1 / bins);
-    const [u, weights] = gaussLegendre(1000);
+  constructor({ noise, scale, bins, u, weights }) {
+    Object.assign(this, { scale, std: noise / scale, k: bins, weights: new Array(bins).fill(1 / bins) });
     const nodes = this.along(u.map((v) => Math.PI * (3 + 1.5 * v)));
     this.curve = new Mixture(nodes, this.std, weights.map((w) => w / 2));
     this.ts = Float64Array.from({ length: 1000 }, (_, i) => 1.5 * Math.PI * (1 + (2 * i) / 999));
@@ -273,10 +243,7 @@ class Roll {
   }
   along(ts) {
     const points = new Float64Array(2 * ts.length);
-    ts.forEach((t, i) => {
-      points[2 * i] = (t * Math.cos(t)) / this.scale;
-      points[2 * i + 1] = (t * Math.sin(t)) / this.scale;
-    });
+    ts.forEach((t, i) => points.set([(t * Math.cos(t)) / this.scale, (t * Math.sin(t)) / this.scale], 2 * i));
     return points;
   }
   sample(n, noise) {
@@ -284,8 +251,8 @@ class Roll {
     const offset = noise.normal(new Float64Array(2 * n));
     return x.map((v, i) => v + this.std * offset[i]);
   }
-  logDensity(...arguments_) {
-    this.curve.logDensity(...arguments_); // the quadrature is a mixture along the curve
+  logDensity(...points) {
+    this.curve.logDensity(...points); // the quadrature is a mixture along the curve
   }
   assign(x, i) {
     const a = x[2 * i], b = x[2 * i + 1], { nodes, scale, ts } = this;
@@ -302,8 +269,7 @@ class Roll {
       t = Math.min(Math.max(t + (u * p + v * q) / (p * p + q * q), ts[0]), ts[999]);
     }
     const [u, v] = offset(), refined = u * u + v * v;
-    if (refined < best) best = refined;
-    else t = ts[nearest];
+    [best, t] = refined < best ? [refined, t] : [best, ts[nearest]];
     const mode = Math.floor(((t / Math.PI - 1.5) / 3) * this.k);
     return [Math.sqrt(best) / this.std, Math.min(Math.max(mode, 0), this.k - 1)];
   }
@@ -312,17 +278,14 @@ class Roll {
 /** log p_g from a table of (n, n) values on [-extent, extent]^2: the interpolation of density_ratio.GridLogit. */
 class Table {
   constructor(values, extent) {
-    this.values = values;
-    this.extent = extent;
-    this.n = Math.sqrt(values.length);
+    Object.assign(this, { values, extent, n: Math.sqrt(values.length) });
   }
   logDensity(x, from, n, value, slope, sign = 1) {
     const size = this.n, scale = size / (2 * this.extent), A = -0.75; // torch's cubic
     const wx = new Float64Array(8), wy = new Float64Array(8);
     const cubic = (t, w) => { // four weights at distances t + 1, t, 1 - t, 2 - t, and their slopes in t
       for (let tap = 0; tap < 4; tap++) {
-        const s = Math.abs(t + 1 - tap), direction = t + 1 - tap < 0 ? -1 : 1;
-        const near = s <= 1;
+        const s = Math.abs(t + 1 - tap), direction = t + 1 - tap < 0 ? -1 : 1, near = s <= 1;
         w[tap] = near ? ((A + 2) * s - (A + 3)) * s * s + 1 : ((A * s - 5 * A) * s + 8 * A) * s - 4 * A;
         w[4 + tap] = direction * (near ? (3 * (A + 2) * s - 2 * (A + 3)) * s : (3 * A * s - 10 * A) * s + 8 * A);
       }
@@ -381,10 +344,7 @@ class NetworkLogit {
       }
       if (!slope) continue;
       const back = network.backward(m);
-      for (let i = 0; i < m; i++) {
-        slope[2 * (start + i)] = heap[back + 16 * i];
-        slope[2 * (start + i) + 1] = heap[back + 16 * i + 1];
-      }
+      for (let i = 0; i < m; i++) for (const c of [0, 1]) slope[2 * (start + i) + c] = heap[back + 16 * i + c];
     }
   }
 }
@@ -405,8 +365,7 @@ class DensityLogit {
 /** Logistic regression of data against samples of a generator by a small network and Adam, step by step. */
 class LiveFit {
   constructor(compute, noise, width = 64, depth = 3) {
-    const sizes = [2, ...new Array(depth).fill(width), 1];
-    const shapes = sizes.slice(1).map((rows, l) => ({ rows, cols: sizes[l], weight: [], bias: [] }));
+    const sizes = [2, ...new Array(depth).fill(width), 1], shapes = sizes.slice(1).map((rows, l) => ({ rows, cols: sizes[l], weight: [], bias: [] }));
     this.network = new Mlp(compute, shapes);
     this.logit = new NetworkLogit(this.network);
     this.turned = compute.alloc(CAPACITY * Math.max(...sizes));
@@ -426,8 +385,7 @@ class LiveFit {
       }
     }
     this.network.transpose();
-    this.step = 0;
-    this.loss = Math.LN2;
+    Object.assign(this, { step: 0, loss: Math.LN2 });
   }
   adam(at, size, gradient, [mean, square], rate) {
     const { heap } = this.network.compute, fix1 = 1 - 0.5 ** this.step, fix2 = 1 - 0.999 ** this.step;
@@ -441,10 +399,7 @@ class LiveFit {
   /** One step on n real and n generated points (n even, 2 n <= CAPACITY). */
   train(real, fake, rate) {
     const { network } = this, { compute, layers, values, slopes } = network, { heap } = compute;
-    const n = real.length / 2, both = new Float64Array(4 * n);
-    both.set(real);
-    both.set(fake, 2 * n);
-    const out = network.forward(both, 0, 2 * n), top = slopes[0];
+    const n = real.length / 2, top = slopes[0], out = network.forward([...real, ...fake], 0, 2 * n);
     heap.fill(0, top, top + 32 * n);
     let loss = 0;
     for (let i = 0; i < 2 * n; i++) {
@@ -469,7 +424,6 @@ class LiveFit {
     });
     network.transpose();
     this.loss += 0.02 * (loss - this.loss);
-    return loss;
   }
 }
 
@@ -483,16 +437,11 @@ class LatentEnergy {
     this.resize(0);
   }
   resize(n) {
-    this.x = new Float64Array(2 * n);
-    this.d = new Float64Array(n);
-    this.slope = new Float64Array(2 * n);
+    [this.x, this.d, this.slope] = [2 * n, n, 2 * n].map((size) => new Float64Array(size));
   }
   generate(z, from, n) {
     const { generator } = this, { heap } = generator.compute, out = generator.forward(z, 2 * from, n);
-    for (let i = 0; i < n; i++) {
-      this.x[2 * (from + i)] = heap[out + 16 * i];
-      this.x[2 * (from + i) + 1] = heap[out + 16 * i + 1];
-    }
+    for (let i = 0; i < n; i++) for (const c of [0, 1]) this.x[2 * (from + i) + c] = heap[out + 16 * i + c];
   }
   evaluate(z, n, energy, slope) {
     if (this.d.length !== n) this.resize(n);
@@ -506,9 +455,7 @@ class LatentEnergy {
       }
       if (!slope) continue;
       heap.fill(0, top, top + 16 * m);
-      for (let i = 0; i < m; i++) {
-        for (const c of [0, 1]) heap[top + 16 * i + c] = this.slope[2 * (from + i) + c];
-      }
+      for (let i = 0; i < m; i++) for (const c of [0, 1]) heap[top + 16 * i + c] = this.slope[2 * (from + i) + c];
       const back = generator.backward(m);
       for (let i = 0; i < m; i++) {
         for (const c of [0, 1]) slope[2 * (from + i) + c] = z[2 * (from + i) + c] - heap[back + 16 * i + c];
@@ -540,7 +487,6 @@ const TWO_WELLS = {
 };
 
 // ------------------------------------------------------------------------------------------ samplers
-
 const ADJUSTED = { ula: false, mala: true, hmc: true, underdamped: true };
 
 /** Chains on an energy. `advance` costs one gradient of each chain: a transition, but of HMC one leapfrog step.
@@ -550,12 +496,10 @@ const ADJUSTED = { ula: false, mala: true, hmc: true, underdamped: true };
     without friction it flies on, with a large one it is MALA. */
 class Chains {
   constructor(energy, z, noise) {
-    const n = z.length / 2, numbers = (size) => new Float64Array(size);
-    Object.assign(this, { energy, noise, n, z: Float64Array.from(z) });
-    Object.assign(this, { E: numbers(n), slope: numbers(2 * n), path: numbers(2 * n), pathE: numbers(n) });
-    Object.assign(this, { x: numbers(2 * n) }); // what the states generate
-    Object.assign(this, { pathSlope: numbers(2 * n), momentum: numbers(2 * n), kinetic: numbers(n) });
-    Object.assign(this, { random: numbers(2 * n), luck: numbers(n), accepted: new Uint8Array(n).fill(1) });
+    const n = z.length / 2;
+    Object.assign(this, { energy, noise, n, z: Float64Array.from(z), accepted: new Uint8Array(n).fill(1) });
+    for (const name of ["E", "pathE", "kinetic", "luck"]) this[name] = new Float64Array(n);
+    for (const name of ["slope", "path", "pathSlope", "momentum", "random", "x"]) this[name] = new Float64Array(2 * n);
     Object.assign(this, { transitions: 0, gradients: 0, divergences: 0, acceptance: 1, flown: 0, fresh: true });
     this.refresh();
   }
@@ -580,7 +524,7 @@ class Chains {
         const keep = sampler === "hmc" || this.fresh ? 0 : Math.exp(-friction * h);
         const spread = Math.sqrt(temperature * (1 - keep * keep));
         this.noise.normal(random);
-        for (let i = 0; i < 2 * n; i++) momentum[i] = keep * momentum[i] + spread * random[i];
+        for (let i = 0; i < 2 * n; i++) random[i] = momentum[i] = keep * momentum[i] + spread * random[i];
         for (let i = 0; i < n; i++) kinetic[i] = 0.5 * (momentum[2 * i] ** 2 + momentum[2 * i + 1] ** 2);
         path.set(z);
         pathSlope.set(slope);
@@ -619,7 +563,7 @@ class Chains {
         count++;
         E[i] = pathE[i];
         for (const c of [a, b]) [z[c], slope[c], this.x[c]] = [path[c], pathSlope[c], image[c]];
-      } else for (const c of [a, b]) [path[c], momentum[c], image[c]] = [z[c], -momentum[c], this.x[c]];
+      } else for (const c of [a, b]) [path[c], momentum[c], image[c]] = [z[c], -random[c], this.x[c]];
     }
     this.transitions++;
     this.acceptance = count / n;
@@ -628,7 +572,6 @@ class Chains {
 }
 
 // ------------------------------------------------------------------------------------------ measures
-
 const HIGH_QUALITY = 4; // std
 
 /** Share of high quality and balance of the modes: metrics.toy.{high_quality_share, mode_balance}. */
@@ -638,10 +581,8 @@ function quality(x, target, good = null) {
   for (let i = 0; i < n; i++) {
     const [distance, mode] = target.assign(x, i), near = distance <= HIGH_QUALITY;
     if (good) good[i] = near;
-    if (near) {
-      total++;
-      counts[mode]++;
-    }
+    total += near;
+    counts[mode] += near;
   }
   let balance = total ? 0 : NaN;
   counts.forEach((count, mode) => {
@@ -665,7 +606,6 @@ function energyDistance(x, y, within = meanDistance(y, y)) {
 }
 
 // ------------------------------------------------------------------------------------------- package
-
 /** Number of a half-precision float's 16 bits. */
 function fromHalf(bits) {
   const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
@@ -695,15 +635,13 @@ async function unpack(base64) {
     return new Table(values, extent);
   };
   const target = (name) => {
-    const { means, std, noise, scale, bins } = header.targets[name];
-    return means ? new Mixture(Float64Array.from(means.flat()), std) : new Roll(noise, scale, bins);
+    const { means, std } = header.targets[name];
+    return means ? new Mixture(Float64Array.from(means.flat()), std) : new Roll(header.targets[name]);
   };
   return { header, network, table, target };
 }
 
 if (typeof module !== "undefined") {
-  module.exports = {
-    Noise, Compute, Mlp, Mixture, Roll, Table, NO_LOGIT, NetworkLogit, DensityLogit, LiveFit, LatentEnergy,
-    generate, TWO_WELLS, Chains, quality, meanDistance, energyDistance, unpack,
-  };
+  module.exports = { Noise, Compute, Mixture, NO_LOGIT, NetworkLogit, DensityLogit, LiveFit, LatentEnergy };
+  Object.assign(module.exports, { TWO_WELLS, Chains, quality, energyDistance, unpack });
 }

@@ -1,8 +1,20 @@
 /* Drawing: heat maps that sharpen a slice at a time, planes with moving chains, traces that scroll. */
 
 const $ = (id) => document.getElementById(id);
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const palette = {}; // the theme's colours, read once: asking for a style in every frame is slow
+const colour = (name) =>
+  (palette[name] ||= getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+
+/** Call act(right, down) when an arrow key is pressed on an element. */
+function onArrows(element, act) {
+  element.addEventListener("keydown", (event) => {
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (!move) return;
+    event.preventDefault();
+    act(...move);
+  });
+}
 
 /** 256 colours from unlikely (0) to likely (255), from the page's theme: dark is likely. */
 function ramp() {
@@ -28,11 +40,10 @@ class Heat {
   constructor(extent, evaluate, low, high) {
     Object.assign(this, { extent, evaluate, low, high });
     this.canvas = document.createElement("canvas");
-    this.canvas.width = this.canvas.height = 128;
     this.restart();
   }
   restart(finest = 128) {
-    Object.assign(this, { size: 32, row: 0, finest, done: false, lowest: Infinity });
+    Object.assign(this, { size: 32, row: 0, finest, done: false });
     this.values = new Float64Array(32 * 32);
   }
   work(milliseconds, colours) {
@@ -51,26 +62,49 @@ class Heat {
     }
   }
   finish(colours) {
-    const { size, values } = this, context = this.canvas.getContext("2d"), image = context.createImageData(size, size);
-    this.lowest = values.reduce((a, b) => Math.min(a, b), Infinity);
-    const from = this.low === null ? this.lowest + this.high : this.low; // E: from 8 nats above its minimum
-    const to = this.low === null ? this.lowest : this.high;
+    const { size, values, canvas } = this;
+    canvas.width = canvas.height = size;
+    const context = canvas.getContext("2d"), image = context.createImageData(size, size);
+    const lowest = values.reduce((a, b) => Math.min(a, b), Infinity); // without `low`, down to the minimum
+    const [from, to] = this.low === null ? [lowest + this.high, lowest] : [this.low, this.high];
     for (let i = 0; i < size * size; i++) {
       const at = Math.min(Math.max((values[i] - from) / (to - from), 0), 1);
       image.data.set(colours[Math.round(255 * at)], 4 * i);
       image.data[4 * i + 3] = 255;
     }
     this.drawn = size;
+    this.version = ++Heat.versions;
     context.putImageData(image, 0, 0);
     if (size >= this.finest) this.done = true;
     else [this.size, this.row, this.values] = [2 * size, 0, new Float64Array(4 * size * size)];
   }
 }
 
+const discs = {};
+/** A chain's dot, drawn once. */
+function disc(kind, radius, ratio) {
+  const key = [colour(kind), colour("edge"), radius, ratio].join();
+  if (discs[key]) return discs[key];
+  const canvas = document.createElement("canvas"), reach = radius + 1;
+  canvas.width = canvas.height = Math.ceil(2 * reach * ratio);
+  const c = canvas.getContext("2d");
+  c.setTransform(canvas.width / (2 * reach), 0, 0, canvas.width / (2 * reach), 0, 0);
+  c.arc(reach, reach, radius, 0, 2 * Math.PI);
+  c.fillStyle = colour(kind);
+  c.fill();
+  c.strokeStyle = colour("edge");
+  c.lineWidth = 0.7;
+  c.stroke();
+  return (discs[key] = canvas);
+}
+
+Heat.versions = 0;
+
 /** A square of the plane with a heat map, trails and chains; y points upwards. */
 class Plane {
   constructor(canvas, extent) {
-    Object.assign(this, { canvas, extent, trails: document.createElement("canvas"), last: null });
+    const layer = () => document.createElement("canvas");
+    Object.assign(this, { canvas, extent, trails: layer(), base: layer(), last: null, stamp: "" });
   }
   get side() {
     return this.canvas.clientWidth;
@@ -87,22 +121,33 @@ class Plane {
     this.last = null;
     this.trails.width = this.canvas.width; // clears
   }
+  /** The heat map and the data, drawn anew only when they change. */
+  background(heat, dots, ratio) {
+    const { base, canvas, side } = this, stamp = [heat.version, canvas.width, dots && dots.length].join();
+    if (stamp === this.stamp) return;
+    this.stamp = stamp;
+    [base.width, base.height] = [canvas.width, canvas.height];
+    const c = base.getContext("2d");
+    c.imageSmoothingQuality = "high";
+    c.drawImage(heat.canvas, 0, 0, canvas.width, canvas.height);
+    c.setTransform(ratio, 0, 0, ratio, 0, 0);
+    c.fillStyle = colour("data");
+    for (let i = 0; dots && i < dots.length; i += 2) {
+      c.fillRect(this.pixel(dots[i], 0) - 1, this.pixel(dots[i + 1], 1) - 1, 2, 2);
+    }
+  }
   /** Chains at points (n, 2); `flash` holds how long ago each was rejected, `good` who is of high quality. */
   draw(heat, points, { flash, good, dots, ring, chosen, moving }) {
     const { canvas, trails, side } = this, c = fitted(canvas), n = points.length / 2;
-    c.imageSmoothingEnabled = true;
-    c.imageSmoothingQuality = "high";
-    c.drawImage(heat.canvas, 0, 0, heat.drawn, heat.drawn, 0, 0, side, side);
-    if (dots) {
-      c.fillStyle = colour("data");
-      for (let i = 0; i < dots.length; i += 2) c.fillRect(this.pixel(dots[i], 0) - 1, this.pixel(dots[i + 1], 1) - 1, 2, 2);
-    }
+    const ratio = canvas.width / side;
+    this.background(heat, dots, ratio);
+    c.drawImage(this.base, 0, 0, side, side);
     if (trails.width !== canvas.width) [trails.width, trails.height, this.last] = [canvas.width, canvas.height, null];
     if (moving) {
       const t = trails.getContext("2d");
-      t.setTransform(canvas.width / side, 0, 0, canvas.width / side, 0, 0);
+      t.setTransform(ratio, 0, 0, ratio, 0, 0);
       t.globalCompositeOperation = "destination-out";
-      t.fillStyle = "rgba(0,0,0,0.1)";
+      t.fillStyle = "rgba(0,0,0,0.2)";
       t.fillRect(0, 0, side, side);
       t.globalCompositeOperation = "source-over";
       if (this.last && this.last.length === points.length) {
@@ -123,15 +168,10 @@ class Plane {
       c.moveTo(x + r, y);
       c.arc(x, y, r, 0, 2 * Math.PI);
     };
-    const radius = n > 500 ? 2 : 2.6;
-    for (const near of [0, 1]) {
-      c.beginPath();
-      for (let i = 0; i < n; i++) if ((good ? good[i] : 1) === near) circle(i, radius);
-      c.fillStyle = colour(near ? "chain" : "stray");
-      c.fill();
-      c.strokeStyle = colour("edge");
-      c.lineWidth = 0.7;
-      c.stroke();
+    const radius = n > 500 ? 2 : 2.6, reach = radius + 1, sprites = ["stray", "chain"].map((kind) => disc(kind, radius, ratio));
+    for (let i = 0; i < n; i++) {
+      const x = this.pixel(points[2 * i], 0) - reach, y = this.pixel(points[2 * i + 1], 1) - reach;
+      c.drawImage(sprites[good ? good[i] : 1], x, y, 2 * reach, 2 * reach);
     }
     c.beginPath();
     for (let i = 0; i < n; i++) if (flash && flash[i] > 0) circle(i, 3 + 2 * flash[i]);
@@ -145,29 +185,27 @@ class Plane {
       c.lineWidth = 2.5;
       c.stroke();
     }
-    if (ring) { // latents of the prior: 39 %, 86 % and 99 % lie within
-      c.strokeStyle = colour("edge");
-      c.setLineDash([3, 4]);
-      for (const r of [1, 2, 3]) {
-        c.beginPath();
-        c.arc(side / 2, side / 2, (r / this.extent) * (side / 2), 0, 2 * Math.PI);
-        c.stroke();
-      }
-      c.setLineDash([]);
+    if (!ring) return;
+    c.strokeStyle = colour("circle");
+    c.setLineDash([3, 4]);
+    for (const r of [1, 2, 3]) { // of latents of the prior 39 %, 86 % and 99 % lie within
+      c.beginPath();
+      c.arc(side / 2, side / 2, (r / this.extent) * (side / 2), 0, 2 * Math.PI);
+      c.stroke();
     }
+    c.setLineDash([]);
   }
 }
 
 /** A measure: its number, and its trace against the generator alone and exact samples. */
 class Trace {
-  constructor(parent, { title, unit, low, high, log, format, hint }) {
-    Object.assign(this, { low, high, log, format, values: [], lines: {} });
+  constructor(parent, title, unit, low, high, format, hint) {
+    Object.assign(this, { title, low, high, log: low > 0, format, values: [], lines: {} });
     const card = document.createElement("div");
     card.className = "card";
     card.title = hint;
     card.innerHTML = `<h3>${title} <small>${unit}</small></h3><output>–</output><canvas role="img"></canvas><p></p>`;
     [this.output, this.canvas, this.text] = ["output", "canvas", "p"].map((tag) => card.querySelector(tag));
-    this.title = title;
     parent.append(card);
   }
   reset(lines) {
@@ -179,6 +217,10 @@ class Trace {
   push(value) {
     this.values.push(value);
     if (this.values.length > 400) this.values.shift();
+  }
+  /** The number in words, after all drawing: a change of text makes the next question for a size slow. */
+  say() {
+    const value = this.values.at(-1);
     this.output.textContent = Number.isFinite(value) ? this.format(value) : "–";
     this.canvas.setAttribute("aria-label", `${this.title}: ${this.output.textContent}`);
   }

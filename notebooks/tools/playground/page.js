@@ -14,6 +14,8 @@ const CHOICES = {
   generator: { imperfect: "imperfect", good: "good" },
   logit: LOGITS,
   sampler: { ula: "ULA", mala: "MALA", hmc: "HMC", underdamped: "underdamped" },
+  speed: { slow: "4 a second", 1: "1 a frame", 4: "4 a frame", 10: "10 a frame" },
+  tab: { planes: "Two planes", valleys: "Step size", images: "Images" },
 };
 const LEGENDS = { target: "Target", generator: "Generator", logit: "Log ratio d", sampler: "Sampler" };
 const RANGES = { // [label, lowest, highest]; all on a logarithmic scale
@@ -24,7 +26,6 @@ const RANGES = { // [label, lowest, highest]; all on a logarithmic scale
   well: ["Step size ε", 0.003, 1],
   wellT: ["Temperature T", 0.1, 4],
 };
-const SPEEDS = { slow: "4 a second", 1: "1 a frame", 4: "4 a frame", 10: "10 a frame" };
 const PRESETS = [
   ["The promise", "d=refitted&s=ula", "The bridges between the spots empty: strays (orange) fall into the nearest valley of E."],
   ["Noise alone", "d=none&s=ula", "Without a log ratio the chains sample the prior. They move, and nothing gets better: the control."],
@@ -35,13 +36,13 @@ const PRESETS = [
   ["MALA says so", "d=refitted&s=mala&e=0.1", "The same step, with the correction: most proposals are rejected (rings), and the balance stays."],
   ["Worse than nothing", "g=good&d=refitted&s=ula&e=0.1", "A good generator, made worse by a step that is too large. MALA at this ε changes nothing."],
   ["Too cold", "t=ring&g=imperfect&d=exact&s=mala&T=0.1&e=0.003", "T below 1 looks clean and is wrong: chains sit too tightly, and unequal valleys fill unequally."],
-  ["HMC", "t=ring&d=exact&s=hmc&e=0.001&L=20", "Chains fly along curves and are judged where they land."],
+  ["HMC", "t=ring&d=exact&s=hmc&e=0.0002&L=20", "Chains fly along curves and are judged where they land."],
   ["The trench", "t=swiss-roll&d=refitted&s=mala", "The roll is there in the latent plane too, as a trench that winds round the origin."],
   ["A thin trench", "t=swiss-roll&d=refitted&s=ula&e=0.03", "ULA empties the stiff stretches into the loose ones. Each point that stays looks fine."],
   ["Draw your own", "t=drawn&g=good&d=live&s=mala&e=0.003", "Draw on the data plane. The log ratio is fitted while you look, by logistic regression against samples of G."],
-  ["A small step", "tab=valleys&we=0.02", "All three agree with p(x). HMC crosses the barrier far more often for the same number of gradients."],
+  ["A small step", "tab=valleys&we=0.02", "Wait: all three agree with p(x) in the end. HMC crosses the barrier four times as often for the same number of gradients."],
   ["ULA's bias", "tab=valleys&we=0.15", "ULA's histogram is too wide and too full in the middle, and nothing warns of it. MALA pays with rejections."],
-  ["MALA stalls", "tab=valleys&we=0.4", "MALA refuses most moves; ULA takes them all the same, and some chains escape to infinity."],
+  ["Far too coarse", "tab=valleys&we=0.5", "ULA's chains escape to infinity. MALA stays exact and pays with every second proposal; HMC's flights break."],
   ["Cold", "tab=valleys&we=0.02&wT=0.25", "The right valley should be nearly empty. Nothing that walks crosses the barrier in time."],
 ];
 
@@ -56,9 +57,7 @@ function readHash() {
     state[key] = kind;
     if (value === null) continue;
     if (CHOICES[key]) state[key] = value in CHOICES[key] ? value : kind;
-    else if (key === "speed") state[key] = value in SPEEDS ? value : kind;
     else if (key === "chains") state[key] = Math.min(Math.max(Math.round(+value) || kind, 2), 1000);
-    else if (key === "tab") state[key] = ["planes", "valleys", "images"].includes(value) ? value : kind;
     else if (key === "drawing") state[key] = /^([0-9a-z]{4}){1,240}$/.test(value) ? value : kind;
     else if (RANGES[key]) state[key] = Math.min(Math.max(+value || kind, RANGES[key][1]), RANGES[key][2]);
     else state[key] = Number.isFinite(+value) ? Math.max(Math.round(+value), 0) : kind;
@@ -123,8 +122,7 @@ function slider(form, key, react) {
   input.addEventListener("input", () => {
     const value = low * Math.exp((input.value / steps) * span);
     state[key] = whole ? Math.round(value) : +value.toPrecision(2);
-    output.textContent = shownNumber(state[key]);
-    input.setAttribute("aria-valuetext", `${label} ${output.textContent}`);
+    row.show();
     react();
   });
   form.append(row);
@@ -174,7 +172,7 @@ function buildControls() {
   choice($("controls"), "sampler", swap);
   for (const key of ["stepSize", "temperature", "friction", "leapfrog"]) slider($("controls"), key, changed);
   for (const key of ["well", "wellT"]) slider($("well-controls"), key, () => (valleys.restart(), changed()));
-  $("speed").innerHTML = Object.entries(SPEEDS).map(([value, name]) => `<option value="${value}">${name}</option>`).join("");
+  $("speed").innerHTML = Object.entries(CHOICES.speed).map(([value, name]) => `<option value="${value}">${name}</option>`).join("");
   const counts = [...new Set([100, 300, 1000, state.chains])].sort((a, b) => a - b);
   $("chains").innerHTML = counts.map((n) => `<option>${n}</option>`).join("");
   $("speed").addEventListener("change", () => ((state.speed = $("speed").value), changed()));
@@ -182,11 +180,9 @@ function buildControls() {
   $("play").addEventListener("click", toggle);
   $("step").addEventListener("click", oneStep);
   $("restart").addEventListener("click", restart);
-  $("clear").addEventListener("click", () => ((planes.cleared = true), (planes.stroke = null), planes.blank()));
-  $("link").addEventListener("click", async () => {
-    changed();
-    await navigator.clipboard?.writeText(location.href).catch(() => {});
-    $("link").textContent = "Copied";
+  $("clear").addEventListener("click", () => planes.blank());
+  $("link").addEventListener("click", () => {
+    navigator.clipboard?.writeText(location.href).then(() => ($("link").textContent = "Copied"), () => {});
     setTimeout(() => ($("link").textContent = "Copy link"), 1500);
   });
 }
@@ -195,12 +191,7 @@ const toggle = () => ((playing = !playing), showControls(), changed());
 const restart = () => (planes.restart(), valleys.restart());
 function oneStep() {
   if (playing) toggle();
-  const view = views();
-  if (!view) return;
-  if (view === planes) while (!planes.advance());
-  else for (let i = 0; i < state.leapfrog; i++) view.frame(1, false);
-  if (view === planes) planes.measure();
-  view.draw(true);
+  if (views()) views().once();
 }
 
 function showTab() {
@@ -217,21 +208,14 @@ function showTab() {
 }
 
 function keyboard() {
-  document.querySelector("[role=tablist]").addEventListener("keydown", (event) => {
-    const at = tabs.indexOf(event.target), move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (at < 0 || !move) return;
-    const next = tabs[(at + move + tabs.length) % tabs.length];
+  onArrows(document.querySelector("[role=tablist]"), (right) => {
+    const at = tabs.indexOf(document.activeElement), next = tabs[(at + right + tabs.length) % tabs.length];
+    if (at < 0) return;
     next.click();
     next.focus();
   });
   for (const tab of tabs) tab.addEventListener("click", () => ((state.tab = tab.id.slice(4)), showTab(), changed()));
-  for (const canvas of [$("data"), $("latent")]) canvas.addEventListener("keydown", (event) => {
-    const move = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
-    if (!move) return;
-    event.preventDefault();
-    planes.chosen = (planes.chosen + move + planes.chains.n) % planes.chains.n;
-    planes.draw();
-  });
+  for (const canvas of [$("data"), $("latent")]) onArrows(canvas, (right, down) => planes.choose(right - down));
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const act = { " ": toggle, ".": oneStep, r: restart }[event.key];
@@ -243,6 +227,7 @@ function keyboard() {
 
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
+  for (const name of Object.keys(palette)) delete palette[name];
   for (const view of [planes, valleys]) if (view) view.colours = ramp();
   if (planes) planes.background();
   if (valleys) valleys.heat.restart();
@@ -258,30 +243,22 @@ function frame(now) {
   const passed = Math.min(now - before, 1000), view = views();
   before = now;
   if (!view) return;
-  let transitions = playing ? 1 : 0;
-  if (playing && state.speed === "slow") {
-    waited += passed;
-    transitions = waited >= 250 ? 1 : 0;
-    if (transitions) waited = 0;
-  } else if (playing) transitions = +state.speed;
+  waited += passed;
+  const slow = state.speed === "slow", transitions = !playing ? 0 : slow ? +(waited >= 250) : +state.speed;
+  if (transitions) waited = 0;
   view.frame(transitions, playing);
   rate += 0.05 * (1000 / Math.max(passed, 1) - rate);
   if (++painted % 30 === 0) $("rate").textContent = playing ? `${rate.toFixed(0)} frames a second` : "";
 }
 
 async function start() {
-  let saved = null;
-  try {
-    saved = localStorage.getItem("theme"); // the book's own choice
-  } catch (error) { /* storage is off */ }
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  setTheme(saved === "dark" || saved === "light" ? saved : dark ? "dark" : "light");
+  setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   readHash();
   tabs = [...document.querySelectorAll("[role=tab]")];
   planes = new PlanesTab(await unpack(NETWORKS), state);
   valleys = new ValleysTab({
     get stepSize() { return state.well; }, get temperature() { return state.wellT; },
-    get chains() { return state.chains; }, leapfrog: 10,
+    get chains() { return state.chains; }, leapfrog: 5,
   });
   strips = new StripsTab(STRIPS, SHEET, state, changed);
   buildControls();
@@ -290,13 +267,9 @@ async function start() {
   planes.onDraw = () => (planes.restart(), changed());
   keyboard();
   showTab();
-  $("theme").addEventListener("click", () => setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
-  window.addEventListener("hashchange", () => {
-    readHash();
-    showControls();
-    restart();
-    showTab();
-  });
+  const { dataset } = document.documentElement;
+  $("theme").addEventListener("click", () => setTheme(dataset.theme === "dark" ? "light" : "dark"));
+  window.addEventListener("hashchange", () => (readHash(), showControls(), restart(), showTab()));
   requestAnimationFrame(frame);
 }
 

@@ -8,22 +8,10 @@ const EXTENT = { "25-gaussians": 2.75, ring: 2.6, "swiss-roll": 2.3, drawn: 2.75
 const DRAWN_STD = 0.08, SPACING = 0.12, MOST = 240, FIT_STEPS = 3000;
 const percent = (v) => `${(100 * v).toFixed(1)} %`, nats = (v) => v.toFixed(3);
 const MEASURES = [
-  {
-    title: "High quality", unit: "share", low: 0, high: 1, format: percent,
-    hint: "Share of points within 4 standard deviations of the nearest mode, or of the roll",
-  },
-  {
-    title: "Mode balance", unit: "nats, 0 is right", low: 0.01, high: 4, log: true, format: nats,
-    hint: "KL divergence of the modes' shares among the high-quality points from the true ones",
-  },
-  {
-    title: "Energy distance", unit: "to data", low: 0.001, high: 1, log: true, format: (v) => v.toFixed(4),
-    hint: "2 E|X - Y| - E|X - X'| - E|Y - Y'| between the chains and 1,000 data",
-  },
-  {
-    title: "Acceptance", unit: "of proposals", low: 0, high: 1, format: percent,
-    hint: "Share of proposals accepted in the last transition; ULA accepts all",
-  },
+  ["High quality", "share", 0, 1, percent, "Points within 4 standard deviations of the nearest mode, or of the roll"],
+  ["Mode balance", "nats, 0 is right", 0.01, 4, nats, "KL divergence of the modes' shares from the true ones"],
+  ["Energy distance", "to data", 0.001, 1, (v) => v.toFixed(4), "2 E|X - Y| - E|X - X'| - E|Y - Y'|, 1,000 data"],
+  ["Acceptance", "of proposals", 0, 1, percent, "Proposals accepted in the last transition; ULA accepts all"],
 ];
 
 /** Strokes as text: four characters a point, on a grid of 1296 x 1296. */
@@ -48,7 +36,7 @@ class PlanesTab {
     Object.assign(this, { store, state, compute: new Compute(), networks: {}, chosen: -1, stroke: null });
     this.data = new Plane($("data"), 1);
     this.latent = new Plane($("latent"), 3.6);
-    this.traces = MEASURES.map((measure) => new Trace($("measures"), measure));
+    this.traces = MEASURES.map((measure) => new Trace($("measures"), ...measure));
     this.colours = ramp();
     for (const plane of [this.data, this.latent]) this.listen(plane);
   }
@@ -110,8 +98,8 @@ class PlanesTab {
       new Heat(this.data.extent, (x, n, out) => energy.logit.evaluate(x, 0, n, out, null), -6, 6),
       new Heat(this.latent.extent, (z, n, out) => maps.evaluate(z, n, out, null), null, 8),
     ];
-    if (old) this.heats.forEach((heat, i) => Object.assign(heat, { canvas: old[i].canvas, drawn: old[i].drawn }));
-    else for (const heat of this.heats) while (!heat.drawn) heat.work(50, this.colours);
+    if (old) this.heats.forEach((heat, i) => Object.assign(heat, { canvas: old[i].canvas, version: old[i].version }));
+    else for (const heat of this.heats) while (!heat.version) heat.work(50, this.colours);
   }
   /** The same measures of the generator alone and of exact samples, of as many points, over eight draws. */
   baselines(n) {
@@ -136,15 +124,14 @@ class PlanesTab {
   }
   measure() {
     const { chains } = this;
+    this.unmeasured = 0;
     const row = [...this.values(chains.x, this.good), chains.acceptance];
     row.forEach((value, k) => this.traces[k].push(value));
   }
   // ---- every frame
   advance() {
     const { chains, state } = this, ended = chains.advance(state);
-    if (ended) {
-      for (let i = 0; i < chains.n; i++) this.flash[i] = chains.accepted[i] ? this.flash[i] : 1;
-    }
+    if (ended) for (let i = 0; i < chains.n; i++) this.flash[i] = chains.accepted[i] ? this.flash[i] : 1;
     return ended;
   }
   /** Steps of the live fit for some milliseconds. */
@@ -156,31 +143,52 @@ class PlanesTab {
       fit.train(this.target.sample(256, this.noise), generate(this.chains.energy.generator, 256, this.noise), rate);
     } while (performance.now() < end && fit.step < FIT_STEPS);
     if (!this.chains.flown) this.chains.refresh();
-    for (const heat of this.heats) if (heat.done || heat.size > 64) heat.restart(fit.step < FIT_STEPS ? 32 : 128);
+    const fitted = fit.step >= FIT_STEPS;
+    for (const heat of this.heats) if (heat.done || fitted) heat.restart(fitted ? 128 : 64);
   }
   frame(transitions, playing) {
     if (playing) this.train(8);
+    const { chains } = this;
     let ended = false;
     for (let i = 0; i < transitions; i++) ended = this.advance() || ended;
-    if (ended) this.measure();
+    this.unmeasured += ended;
+    if (this.unmeasured * 300 >= chains.n) this.measure();
     for (let i = 0; i < this.flash.length; i++) this.flash[i] = Math.max(this.flash[i] - 0.25, 0);
     for (const heat of this.heats) heat.work(playing ? 3 : 12, this.colours);
     this.draw(transitions > 0);
   }
   draw(moving = false) {
     const { chains, flash, good, chosen } = this, [dataHeat, latentHeat] = this.heats;
-    const dots = this.stroke ? Float64Array.from(this.stroke) : this.reference;
+    const dots = this.stroke || (this.cleared ? null : this.reference);
     this.data.draw(dataHeat, chains.energy.x, { flash, good, dots, chosen, moving });
     this.latent.draw(latentHeat, chains.path, { flash, good, ring: true, chosen, moving });
     for (const trace of this.traces) trace.draw();
+    for (const trace of this.traces) trace.say();
     $("status").textContent = this.status();
   }
   status() {
     const { chains, fit, state } = this;
     const fitting = state.logit === "live" && fit
-      ? ` · log ratio: ${fit.step} of ${FIT_STEPS} steps, loss ${fit.loss.toFixed(3)} (useless: 0.693)` : "";
+      ? ` · fit ${fit.step} / ${FIT_STEPS}, loss ${fit.loss.toFixed(3)} (useless: 0.693)` : "";
     const lost = chains.divergences ? ` · ${chains.divergences} proposals not finite` : "";
-    return `${chains.transitions} steps, ${chains.gradients} gradients${fitting}${lost}`;
+    return `${chains.transitions} steps${fitting}${lost}`;
+  }
+  /** An empty sheet; the chains keep to the old drawing until there is a new one. */
+  blank() {
+    this.cleared = true;
+    this.data.stamp = "";
+    this.draw();
+  }
+  /** One transition. */
+  once() {
+    while (!this.advance());
+    this.measure();
+    this.draw(true);
+  }
+  /** Look at the next chain, or one before. */
+  choose(by) {
+    this.chosen = (this.chosen + by + this.chains.n) % this.chains.n;
+    this.draw();
   }
   // ---- the pointer: choose a chain, or draw data
   listen(plane) {

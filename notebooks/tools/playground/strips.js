@@ -3,8 +3,7 @@
 class StripsTab {
   constructor(about, source, state, change) {
     Object.assign(this, { about, state, image: new Image() });
-    const { steps, step_sizes: sizes } = about;
-    const pad = $("pad");
+    const { steps, step_sizes: sizes } = about, pad = $("pad");
     pad.style.gridTemplateColumns = `auto repeat(${steps.length}, 1fr)`;
     const cells = sizes.map((size, e) => [
       `<span>ε = ${size}</span>`,
@@ -17,11 +16,8 @@ class StripsTab {
     };
     pad.addEventListener("pointermove", pick);
     pad.addEventListener("pointerdown", pick);
-    pad.addEventListener("keydown", (event) => {
-      const move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
-      if (!move) return;
-      event.preventDefault();
-      this.set(+this.state.row + move[0], +this.state.column + move[1], change);
+    onArrows(pad, (right, down) => {
+      this.set(+this.state.row + down, +this.state.column + right, change);
       pad.querySelector(".on").focus();
     });
     this.image.src = source;

@@ -41,27 +41,24 @@ class ValleysTab {
   }
   /** Count the states; an old count fades, so that the histogram is of the last few hundred steps. */
   record(panel, weight) {
-    const { chains, counts, side, flash } = panel, fade = Math.exp(-weight / 500);
+    const { chains, counts, side, flash, lost } = panel, fade = Math.exp(-weight / 500);
     for (let i = 0; i < BINS; i++) counts[i] *= fade;
     panel.total = panel.total * fade + chains.n * weight;
     panel.left *= fade;
     for (let i = 0; i < chains.n; i++) {
-      if (Math.abs(chains.z[2 * i]) > 20 || Math.abs(chains.z[2 * i + 1]) > 20) this.bring(panel, i);
+      if (!(Math.hypot(chains.z[2 * i], chains.z[2 * i + 1]) < 20)) { // escaped: starts again
+        panel.lost++;
+        [chains.z[2 * i], chains.z[2 * i + 1]] = [1.4, 0];
+      }
       const x = chains.z[2 * i], bin = Math.floor(((x / WIDE + 1) / 2) * BINS), left = x < -0.5 ? 1 : 0;
       if (bin >= 0 && bin < BINS) counts[bin] += weight;
       if (x < 0) panel.left += weight;
       if ((left && !side[i]) || (x > 0.5 && side[i])) panel.crossings++;
-      if (left) side[i] = 1;
-      else if (x > 0.5) side[i] = 0;
+      side[i] = left || (x <= 0.5 && side[i]);
       if (!chains.accepted[i]) flash[i] = 1;
     }
     panel.accepted += chains.acceptance;
-  }
-  /** A chain of ULA that has escaped starts again. */
-  bring(panel, i) {
-    panel.lost++;
-    [panel.chains.z[2 * i], panel.chains.z[2 * i + 1]] = [1.4, 0];
-    panel.chains.refresh();
+    if (panel.lost > lost) chains.refresh();
   }
   frame(transitions, playing) {
     const { state } = this;
@@ -74,10 +71,14 @@ class ValleysTab {
     this.heat.work(playing ? 3 : 50, this.colours);
     this.draw(transitions > 0);
   }
+  /** As many gradients as a transition of HMC takes. */
+  once() {
+    this.frame(this.state.leapfrog, false);
+  }
   draw(moving = false) {
     for (const panel of Object.values(this.panels)) {
       const { chains, flash, counts, total, table } = panel;
-      if (this.heat.drawn) panel.plane.draw(this.heat, chains.path, { flash, moving, chosen: -1 });
+      if (this.heat.version) panel.plane.draw(this.heat, chains.path, { flash, moving, chosen: -1 });
       this.histogram(panel);
       let distance = 0, ours = 0, theirs = 0;
       for (let i = 0; i < BINS; i++) {
@@ -92,7 +93,7 @@ class ValleysTab {
         acceptance: percent(panel.accepted / steps),
         "crossings, per chain and 1,000 gradients": ((1000 * panel.crossings) / chains.n / (chains.gradients || 1)).toFixed(2),
       };
-      if (panel.lost || chains.divergences) rows["escaped to infinity"] = panel.lost + chains.divergences;
+      if (panel.lost) rows["escaped to infinity"] = panel.lost;
       table.innerHTML = Object.entries(rows).map(([k, v]) => `<tr><th scope="row">${k}</th><td>${v}</td></tr>`).join("");
       panel.note.textContent = chains.flown ? `in flight, ${chains.flown} of ${this.state.leapfrog}` : `${chains.transitions} steps`;
     }
