@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 import subprocess
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -24,18 +25,15 @@ KEYS = [f"{target}-{quality}" for target in PLANES for quality in QUALITIES]
 LOGITS = ("none", "raw", "calibrated", "refitted", "exact")
 N = 64
 
-# What the page's core computes, as JSON, from the cases on the standard input; `real` is the heap's type.
-DRIVER = """
-const core = require(process.argv[2]);
-const input = JSON.parse(require("fs").readFileSync(0));
-const Real = input.real === 64 ? Float64Array : Float32Array;
-const replay = (draws) => ({
-  normal: (out) => out.set(draws.shift()), uniform: (out) => out.set(draws.shift()),
-});
-(async () => {
+# What the page's core makes of the cases; `real` is the type of its numbers.
+DRIVER = """async (core, input) => {
+  const Real = input.real === 64 ? Float64Array : Float32Array;
+  const replay = (draws) => ({
+    normal: (out) => out.set(draws.shift()), uniform: (out) => out.set(draws.shift()),
+  });
   const store = await core.unpack(input.packed), result = {};
   for (const [name, c] of Object.entries(input.cases)) {
-    const compute = new core.Compute(Real, input.plain, 1 << 21);
+    const compute = new core.Compute(Real, false, 1 << 21);
     const target = store.target(c.target), key = `${c.target}-${c.quality}`, lines = store.header.lines;
     const network = (kind) => store.network(compute, `${key}-${kind}`);
     const logit = {
@@ -59,9 +57,8 @@ const replay = (draws) => ({
     }
     result[name] = out;
   }
-  console.log(JSON.stringify(result));
-})();
-"""
+  return result;
+}"""
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -78,18 +75,38 @@ def networks() -> tuple[dict, dict]:
     return stored_networks()
 
 
-def in_node(folder, packed: str, cases: dict, real: int = 64, plain: bool = False) -> dict:
-    """What the page's core says to the cases."""
-    if not (node := shutil.which("node")):
-        pytest.skip("no node on the path: the page's core cannot be run here")
-    driver = folder / "driver.js"
-    driver.write_text(DRIVER)
-    text = json.dumps({"packed": packed, "cases": cases, "real": real, "plain": plain})
-    done = subprocess.run(
-        [node, driver, HERE / "core.js"], input=text, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+@contextmanager
+def chromium():
+    """A browser, or a test that is skipped and says why."""
+    api = pytest.importorskip("playwright.sync_api", reason="not installed (extra `dev`): playwright")
+    with api.sync_playwright() as playwright:
+        installed = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+        try:
+            browser = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
+        except api.Error as error:
+            pytest.skip(f"no browser (playwright install chromium): {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+def in_core(function: str, given: object) -> dict:
+    """What `async (core, given) => ...` returns with the page's core: in node, else in Chromium."""
+    if node := shutil.which("node"):
+        core = json.dumps(str(HERE / "core.js"))
+        read = 'JSON.parse(require("fs").readFileSync(0))'
+        text = f"({function})(require({core}), {read}).then((r) => console.log(JSON.stringify(r)));"
+        command = [node, "-e", text]
+        done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout)
+    with chromium() as browser:
+        page = browser.new_page()
+        page.add_script_tag(content="var module = {};" + (HERE / "core.js").read_text(encoding="utf-8"))
+        return page.evaluate(f"(given) => ({function})(module.exports, given)", given)
+
+
+def compute(packed: str, cases: dict, real: int = 64) -> dict:
+    return in_core(DRIVER, {"packed": packed, "cases": cases, "real": real})
 
 
 class Zero(nn.Module):
@@ -132,14 +149,14 @@ def worst(ours, theirs) -> float:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_same_logit_energy_and_gradient(key, packed, networks, tmp_path):
+def test_same_logit_energy_and_gradient(key, packed, networks):
     target, quality = key.rsplit("-", 1)
     z = torch.randn(N, 2, generator=seeded(1), dtype=torch.float64)
     common = {"target": target, "quality": quality, "z": z.tolist(), "draws": [], "steps": 0}
     cases = {logit: common | {"logit": logit} for logit in LOGITS}
-    exactly = in_node(tmp_path, packed, cases)
-    single = in_node(tmp_path, packed, cases, real=32)
-    assert single["raw"]["simd"], "node has no WebAssembly SIMD"
+    exactly = compute(packed, cases)
+    single = compute(packed, cases, real=32)
+    assert single["raw"]["simd"], "no WebAssembly with SIMD"
     for logit in LOGITS:
         G, d = gan(networks, key, logit)
         energy, gradient = energy_and_gradient(latent_energy(G, d), z)
@@ -172,7 +189,7 @@ def recorded(sampler: str, steps: int, seed: int) -> list:
         ("ring-good", "exact", 5),  # flights over steep walls are chaotic: rounding grows tenfold in a step
     ],
 )
-def test_same_chain_with_the_same_noise(sampler, key, logit, steps, packed, networks, tmp_path):
+def test_same_chain_with_the_same_noise(sampler, key, logit, steps, packed, networks):
     target, quality = key.rsplit("-", 1)
     h, temperature = 0.04, 0.7
     kernel = {"ula": ula(h**2, temperature), "mala": mala(h**2, temperature), "hmc": hmc(h, 5, temperature)}
@@ -182,7 +199,7 @@ def test_same_chain_with_the_same_noise(sampler, key, logit, steps, packed, netw
         "draws": recorded(sampler, steps, 3),
         "settings": {"sampler": sampler, "stepSize": h**2, "temperature": temperature, "leapfrog": 5},
     }  # fmt: skip
-    result = in_node(tmp_path, packed, {"chain": case})["chain"]
+    result = compute(packed, {"chain": case})["chain"]
     G, d = gan(networks, key, logit)
     chain = sample(latent_energy(G, d), z0, kernel[sampler], steps, seeded(3))
     assert worst(result["z"], chain.z) < 1e-4 and worst(result["end"], chain.energy) < 1e-4
@@ -190,7 +207,7 @@ def test_same_chain_with_the_same_noise(sampler, key, logit, steps, packed, netw
     assert 0.05 < (chain.acceptance.mean() if sampler != "ula" else 0.5) < 0.999  # both branches were taken
 
 
-def test_underdamped_limits_and_law(packed, tmp_path):
+def test_underdamped_limits_and_law(packed):
     """With a large friction it is MALA, chain by chain; with little it keeps the law of the two valleys."""
     z0 = torch.randn(N, 2, generator=seeded(2), dtype=torch.float64)
     common = {"target": "ring", "quality": "good", "logit": "none", "wells": True, "z": z0.tolist()}
@@ -201,7 +218,7 @@ def test_underdamped_limits_and_law(packed, tmp_path):
             "settings": settings | {"sampler": name, "friction": 1e6},
         } for name in ("mala", "underdamped")
     }  # fmt: skip
-    result = in_node(tmp_path, packed, cases)
+    result = compute(packed, cases)
     assert worst(result["underdamped"]["z"], result["mala"]["z"]) < 1e-9
 
     def wells(z):
@@ -222,13 +239,13 @@ def test_underdamped_limits_and_law(packed, tmp_path):
         draws.append(torch.rand(n, generator=generator).tolist())
     slow = settings | {"sampler": "underdamped", "friction": 0.3, "stepSize": 0.4}
     case = common | {"z": torch.stack([x, y], 1).tolist(), "steps": steps, "draws": draws, "settings": slow}
-    end = torch.tensor(in_node(tmp_path, packed, {"law": case})["law"]["end"])
+    end = torch.tensor(compute(packed, {"law": case})["law"]["end"])
     mean = (p * (0.4 * (line**2 - 2.25) ** 2 + 0.3 * line)).sum() + 0.4  # of E under the target
     assert abs(end.mean() - mean) < 4 * end.std() / n**0.5
 
 
 @pytest.mark.parametrize("target", PLANES)
-def test_same_measures(target, packed, tmp_path):
+def test_same_measures(target, packed):
     density = PLANES[target]
     x = density.sample(300, seeded(1)).double()
     x[:100] += 0.25 * torch.randn(100, 2, generator=seeded(2), dtype=torch.float64)
@@ -237,7 +254,7 @@ def test_same_measures(target, packed, tmp_path):
         "target": target, "quality": "good", "logit": "none", "z": x[:2].tolist(), "draws": [], "steps": 0,
         "points": x.tolist(), "others": others.tolist(),
     }  # fmt: skip
-    result = in_node(tmp_path, packed, {"measures": case})["measures"]
+    result = compute(packed, {"measures": case})["measures"]
     distance, mode, _ = assign(x, density)
     assert worst([row[0] for row in result["found"]], distance) < 1e-4
     assert [row[1] for row in result["found"]] == mode.tolist()
@@ -246,10 +263,10 @@ def test_same_measures(target, packed, tmp_path):
     assert result["distance"] == pytest.approx(energy_distance(x, others), abs=1e-6)
 
 
-def test_prior_of_the_page_is_that_of_utils(packed, tmp_path):
+def test_prior_of_the_page_is_that_of_utils(packed):
     z = torch.randn(N, 2, generator=seeded(1), dtype=torch.float64)
     case = {"target": "ring", "quality": "good", "logit": "none", "z": z.tolist(), "draws": [], "steps": 0}
-    result = in_node(tmp_path, packed, {"prior": case})["prior"]
+    result = compute(packed, {"prior": case})["prior"]
     assert worst(result["E"], -standard_normal(z)) < 1e-9
 
 
@@ -260,29 +277,21 @@ def test_networks_were_fitted_to_the_stored_gans():
         assert made_from[target] == now, "run `python -m data.recipes.playground networks` again"
 
 
-def test_live_fit_finds_a_log_ratio(tmp_path):
+def test_live_fit_finds_a_log_ratio():
     """Between two Gaussians the best logit is linear: N(1, I) against N(0, I) has d = x_1 - 1/2."""
-    if not (node := shutil.which("node")):
-        pytest.skip("no node on the path: the page's core cannot be run here")
-    script = """
-const core = require(process.argv[2]), noise = new core.Noise(1);
-const fit = new core.LiveFit(new core.Compute(), noise);
-const real = new core.Mixture(Float64Array.of(1, 0), 1), fake = new core.Mixture(Float64Array.of(0, 0), 1);
-for (let i = 0; i < 600; i++) {
-  fit.train(real.sample(256, noise), fake.sample(256, noise), 2e-3 * (1 - i / 600));
-}
-const x = fake.sample(500, noise), d = new Float64Array(500), slope = new Float64Array(1000);
-fit.logit.evaluate(x, 0, 500, d, slope);
-let error = 0, tilt = 0;
-for (let i = 0; i < 500; i++) error += (d[i] - x[2 * i] + 0.5) ** 2 / 500, tilt += slope[2 * i] / 500;
-console.log(JSON.stringify({ error, tilt, loss: fit.loss }));
-"""
-    (tmp_path / "fit.js").write_text(script)
-    done = subprocess.run(
-        [node, tmp_path / "fit.js", HERE / "core.js"], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads(done.stdout)
+    function = """async (core) => {
+      const noise = new core.Noise(1), fit = new core.LiveFit(new core.Compute(), noise);
+      const [real, fake] = [1, 0].map((mean) => new core.Mixture(Float64Array.of(mean, 0), 1));
+      for (let i = 0; i < 600; i++) {
+        fit.train(real.sample(256, noise), fake.sample(256, noise), 2e-3 * (1 - i / 600));
+      }
+      const x = fake.sample(500, noise), d = new Float64Array(500), slope = new Float64Array(1000);
+      fit.logit.evaluate(x, 0, 500, d, slope);
+      let error = 0, tilt = 0;
+      for (let i = 0; i < 500; i++) error += (d[i] - x[2 * i] + 0.5) ** 2 / 500, tilt += slope[2 * i] / 500;
+      return { error, tilt, loss: fit.loss };
+    }"""
+    result = in_core(function, None)
     assert result["error"] < 0.1 and abs(result["tilt"] - 1) < 0.25 and 0.5 < result["loss"] < 0.65
 
 
@@ -308,15 +317,8 @@ def test_page_is_one_small_file(page_file):
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="not installed (extra `dev`): playwright")
-    with api.sync_playwright() as playwright:
-        installed = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-        try:
-            browser = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        except api.Error as error:
-            pytest.skip(f"no browser (playwright install chromium): {str(error).splitlines()[0]}")
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -397,8 +399,7 @@ def test_reader_draws_and_the_log_ratio_is_fitted(tab):
     assert page.evaluate("planes.fit.loss") < 0.45
 
 
-def test_page_and_node_agree(tab, packed, networks, tmp_path):
-    """The browser's chains are those of the core that node runs."""
+def test_browser_computes_what_utils_does(tab, networks):
     page = tab("d=calibrated&n=100&play=0")
     z, energies = page.evaluate("[[...planes.chains.z], [...planes.chains.E]]")
     pairs = [z[i : i + 2] for i in range(0, len(z), 2)]

@@ -8,7 +8,7 @@
 class Noise {
   constructor(seed = 0) {
     this.state = [0x9e3779b9, 0x243f6a88, 0xb7e15162, seed | 0];
-    for (let i = 0; i < 20; i++) this.next();
+    for (let i = 0; i < 20; i++) this.next(); // mixes the seed in
   }
   next() {
     const s = this.state, t = (((s[0] + s[1]) | 0) + s[3]) | 0;
@@ -212,9 +212,7 @@ class Mixture {
       for (let j = 0; j < this.k; j++) {
         if (terms[j] < top - 40) continue;
         const p = Math.exp(terms[j] - top);
-        sum += p;
-        u += p * (this.means[2 * j] - a);
-        v += p * (this.means[2 * j + 1] - b);
+        (sum += p), (u += p * (this.means[2 * j] - a)), (v += p * (this.means[2 * j + 1] - b));
       }
       value[from + i] += sign * (top + Math.log(sum) - normaliser);
       slope[2 * (from + i)] += (sign * u) / sum / this.std ** 2;
@@ -294,20 +292,16 @@ class Table {
     for (let i = from; i < from + n; i++) {
       const px = (x[2 * i] + this.extent) * scale - 0.5, py = (x[2 * i + 1] + this.extent) * scale - 0.5;
       const column = Math.floor(px), row = Math.floor(py);
-      cubic(px - column, wx);
-      cubic(py - row, wy);
+      cubic(px - column, wx), cubic(py - row, wy);
       let v = 0, u = 0, w = 0;
       for (let r = 0; r < 4; r++) {
         const at = clip(row - 1 + r) * size;
         let line = 0, tilt = 0;
         for (let c = 0; c < 4; c++) {
           const cell = this.values[at + clip(column - 1 + c)];
-          line += wx[c] * cell;
-          tilt += wx[4 + c] * cell;
+          (line += wx[c] * cell), (tilt += wx[4 + c] * cell);
         }
-        v += wy[r] * line;
-        u += wy[r] * tilt;
-        w += wy[4 + r] * line;
+        (v += wy[r] * line), (u += wy[r] * tilt), (w += wy[4 + r] * line);
       }
       value[i] += sign * v;
       slope[2 * i] += sign * u * scale;

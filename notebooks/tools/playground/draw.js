@@ -43,8 +43,7 @@ class Heat {
     this.restart();
   }
   restart(finest = 128) {
-    Object.assign(this, { size: 32, row: 0, finest, done: false });
-    this.values = new Float64Array(32 * 32);
+    Object.assign(this, { size: 32, row: 0, finest, done: false, values: new Float64Array(32 * 32) });
   }
   work(milliseconds, colours) {
     const end = performance.now() + milliseconds;

@@ -35,8 +35,9 @@ const PRESETS = [
   ["Too coarse", "d=refitted&s=ula&e=0.1", "The share still looks fine. The balance and the energy distance do not: wide valleys fill up, narrow ones empty."],
   ["MALA says so", "d=refitted&s=mala&e=0.1", "The same step, with the correction: most proposals are rejected (rings), and the balance stays."],
   ["Worse than nothing", "g=good&d=refitted&s=ula&e=0.1", "A good generator, made worse by a step that is too large. MALA at this ε changes nothing."],
-  ["Too cold", "t=ring&g=imperfect&d=exact&s=mala&T=0.1&e=0.003", "T below 1 looks clean and is wrong: chains sit too tightly, and unequal valleys fill unequally."],
-  ["HMC", "t=ring&d=exact&s=hmc&e=0.0002&L=20", "Chains fly along curves and are judged where they land."],
+  ["Too cold", "d=exact&s=mala&T=0.1", "T below 1 looks clean and is wrong: chains sit too tightly on the modes, and none of these numbers minds."],
+  ["Exact and stuck", "t=ring&d=exact&s=mala", "Strays on the bridges stand on walls so steep that all their proposals are rejected. Try ε = 0.00003."],
+  ["HMC", "d=refitted&s=hmc", "Chains fly along curves, ten leapfrog steps each, and are judged where they land."],
   ["The trench", "t=swiss-roll&d=refitted&s=mala", "The roll is there in the latent plane too, as a trench that winds round the origin."],
   ["A thin trench", "t=swiss-roll&d=refitted&s=ula&e=0.03", "ULA empties the stiff stretches into the loose ones. Each point that stays looks fine."],
   ["Draw your own", "t=drawn&g=good&d=live&s=mala&e=0.003", "Draw on the data plane. The log ratio is fitted while you look, by logistic regression against samples of G."],
@@ -181,10 +182,9 @@ function buildControls() {
   $("step").addEventListener("click", oneStep);
   $("restart").addEventListener("click", restart);
   $("clear").addEventListener("click", () => planes.blank());
-  $("link").addEventListener("click", () => {
-    navigator.clipboard?.writeText(location.href).then(() => ($("link").textContent = "Copied"), () => {});
-    setTimeout(() => ($("link").textContent = "Copy link"), 1500);
-  });
+  const say = (text) => ($("link").textContent = text);
+  const copy = async () => navigator.clipboard.writeText(location.href);
+  $("link").addEventListener("click", () => copy().then(() => say("Copied"), () => say("Copy the address")));
 }
 
 const toggle = () => ((playing = !playing), showControls(), changed());
@@ -210,9 +210,7 @@ function showTab() {
 function keyboard() {
   onArrows(document.querySelector("[role=tablist]"), (right) => {
     const at = tabs.indexOf(document.activeElement), next = tabs[(at + right + tabs.length) % tabs.length];
-    if (at < 0) return;
-    next.click();
-    next.focus();
+    if (at >= 0) next.click(), next.focus();
   });
   for (const tab of tabs) tab.addEventListener("click", () => ((state.tab = tab.id.slice(4)), showTab(), changed()));
   for (const canvas of [$("data"), $("latent")]) onArrows(canvas, (right, down) => planes.choose(right - down));
@@ -220,8 +218,7 @@ function keyboard() {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const act = { " ": toggle, ".": oneStep, r: restart }[event.key];
     if (!act || (event.key === " " && event.target.closest("button, a, select"))) return;
-    event.preventDefault();
-    act();
+    event.preventDefault(), act();
   });
 }
 

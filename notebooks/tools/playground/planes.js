@@ -21,14 +21,12 @@ const decode = (text) => Float64Array.from(text.match(/../g) || [], (v) => (pars
 
 /** What lies there before the reader draws: a face. */
 function face() {
-  const points = [];
-  for (let a = 0; a < 48; a++) points.push(1.9 * Math.cos((a * Math.PI) / 24), 1.9 * Math.sin((a * Math.PI) / 24));
-  for (let a = 0; a <= 12; a++) {
-    const angle = Math.PI * (1.2 + (0.6 * a) / 12);
-    points.push(1.1 * Math.cos(angle), 1.1 * Math.sin(angle));
-  }
-  for (const x of [-0.65, 0.65]) for (const y of [0.5, 0.62, 0.74]) points.push(x, y);
-  return encode(points);
+  const arc = (radius, from, to, k) => Array.from({ length: k }, (_, i) => {
+    const angle = Math.PI * (from + ((to - from) * i) / k);
+    return [radius * Math.cos(angle), radius * Math.sin(angle)];
+  });
+  const eyes = [-0.65, 0.65].flatMap((x) => [0.5, 0.62, 0.74].map((y) => [x, y]));
+  return encode([...arc(1.9, 0, 2, 48), ...arc(1.1, 1.2, 1.83, 13), ...eyes].flat());
 }
 
 class PlanesTab {
@@ -216,7 +214,7 @@ class PlanesTab {
     });
     canvas.addEventListener("pointermove", (event) => (this.stroke ? extend(event) : choose(event)));
     canvas.addEventListener("pointerleave", () => (this.chosen = -1));
-    canvas.addEventListener("pointerup", () => {
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
       if (!this.stroke) return;
       [this.state.drawing, this.stroke, this.cleared] = [encode(this.stroke), null, false];
       this.onDraw();

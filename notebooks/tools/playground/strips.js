@@ -41,9 +41,11 @@ class StripsTab {
       button.tabIndex = on ? 0 : -1;
     }
     for (const [canvas, from] of [[$("before"), row * steps.length], [$("after"), index]]) {
-      const c = canvas.getContext("2d");
-      [canvas.width, canvas.height] = [tile * chains, tile];
-      if (image.complete) c.drawImage(image, 0, from * tile, tile * chains, tile, 0, 0, tile * chains, tile);
+      const rows = canvas.clientWidth < 500 ? 2 : 1, wide = (tile * chains) / rows; // two rows on a phone
+      [canvas.width, canvas.height] = [wide, tile * rows];
+      for (let k = 0; k < rows && image.complete; k++) {
+        canvas.getContext("2d").drawImage(image, k * wide, from * tile, wide, tile, 0, k * tile, wide, tile);
+      }
     }
     const says = `ε = ${sizes[row]}, ${steps[column]} steps`;
     $("after").setAttribute("aria-label", `Images of ${chains} chains after ${says}`);
