@@ -393,7 +393,10 @@ def test_reader_draws_and_the_log_ratio_is_fitted(tab):
     for step in range(1, 11):
         page.mouse.move(box["x"] + (0.3 + 0.04 * step) * box["width"], box["y"] + 0.3 * box["height"])
     page.mouse.up()
-    assert 10 <= page.evaluate("planes.target.k") <= 30
+    modes = page.evaluate("planes.target.k")
+    assert 10 <= modes <= 30
+    again = tab(page.evaluate("location.hash").lstrip("#"))
+    assert again.evaluate("planes.target.k") == modes  # the permalink holds the drawing
     page.keyboard.press("Space")
     page.wait_for_function("planes.fit.step > 150", timeout=120_000)
     assert page.evaluate("planes.fit.loss") < 0.45

@@ -359,7 +359,8 @@ class DensityLogit {
 /** Logistic regression of data against samples of a generator by a small network and Adam, step by step. */
 class LiveFit {
   constructor(compute, noise, width = 64, depth = 3) {
-    const sizes = [2, ...new Array(depth).fill(width), 1], shapes = sizes.slice(1).map((rows, l) => ({ rows, cols: sizes[l], weight: [], bias: [] }));
+    const sizes = [2, ...new Array(depth).fill(width), 1];
+    const shapes = sizes.slice(1).map((rows, l) => ({ rows, cols: sizes[l], weight: [], bias: [] }));
     this.network = new Mlp(compute, shapes);
     this.logit = new NetworkLogit(this.network);
     this.turned = compute.alloc(CAPACITY * Math.max(...sizes));

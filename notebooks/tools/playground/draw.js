@@ -167,7 +167,8 @@ class Plane {
       c.moveTo(x + r, y);
       c.arc(x, y, r, 0, 2 * Math.PI);
     };
-    const radius = n > 500 ? 2 : 2.6, reach = radius + 1, sprites = ["stray", "chain"].map((kind) => disc(kind, radius, ratio));
+    const radius = n > 500 ? 2 : 2.6, reach = radius + 1;
+    const sprites = ["stray", "chain"].map((kind) => disc(kind, radius, ratio));
     for (let i = 0; i < n; i++) {
       const x = this.pixel(points[2 * i], 0) - reach, y = this.pixel(points[2 * i + 1], 1) - reach;
       c.drawImage(sprites[good ? good[i] : 1], x, y, 2 * reach, 2 * reach);
