@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 import subprocess
+import zlib
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from data.recipes.playground import PLANES, PLAYGROUND, QUALITIES, SCALE
+from data.recipes.playground import CELLS, PLANES, PLAYGROUND, QUALITIES, SCALE
 from notebooks.tools.playground import HERE, main, package_networks, stored_networks
 from utils.checkpoints import read_card
 from utils.density_ratio import Affine, GridLogit
@@ -128,7 +129,8 @@ def gan(networks: tuple[dict, dict], key: str, logit: str) -> tuple[nn.Module, n
     if logit == "none":
         return G, Zero().eval()
     if logit == "exact":
-        table = states[f"{key}-table"]["log_density"].double() / SCALE
+        steps = np.frombuffer(zlib.decompress(states[f"{key}-table"]["packed"].numpy().tobytes()), "<i2")
+        table = torch.from_numpy(steps.reshape(CELLS, CELLS).cumsum(1) / SCALE)
         extent, _ = card["tables"][key.rsplit("-", 1)[0]]
         exact = GridLogit(
             target.log_prob, target.sample, seeded(0), n_samples=10, extent=extent, n=len(table)
