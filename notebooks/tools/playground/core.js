@@ -503,8 +503,7 @@ class Chains {
     this.energy = energy;
     energy.evaluate(this.z, this.n, this.E, this.slope);
     this.flown = 0;
-    this.path.set(this.z);
-    this.x.set(energy.x || this.z);
+    this.path.set(this.z), this.x.set(energy.x || this.z);
   }
   /** Returns whether a transition has ended. */
   advance({ sampler, stepSize, temperature, friction = 1, leapfrog = 10 }) {

@@ -72,14 +72,12 @@ class PlanesTab {
     this.data.extent = EXTENT[state.target];
     const energy = new LatentEnergy(this.generator(), this.logit());
     this.chains = new Chains(energy, this.noise.normal(new Float64Array(2 * n)), this.noise);
-    this.flash = new Float64Array(n);
-    this.good = new Uint8Array(n);
+    Object.assign(this, { flash: new Float64Array(n), good: new Uint8Array(n) });
     this.reference = this.target.sample(1000, this.noise);
     this.within = meanDistance(this.reference, this.reference);
     this.background();
     this.baselines(n);
-    this.measure();
-    this.forget();
+    this.measure(), this.forget();
   }
   /** A new log ratio under the chains where they are. */
   swap() {
