@@ -1,0 +1,3 @@
+from notebooks.tools.playground import main
+
+main()
