@@ -130,7 +130,7 @@ def grade(check: Check, answer: Callable, seed: int | None = None) -> None:
         seen = [_run(check, answer, case) for case in cases]
         if seen[0] is None:
             raise Unfinished("nothing returned yet. Fill in the stub and run this cell again.")
-        wanted = [check.table(*map(_double, case))["right"] for case in cases]
+        wanted = [dict(check.table(*map(_double, case)))["right"] for case in cases]
         for i in range(len(cases)):
             problem = _complaint(seen[i], wanted[i], answer)
             if problem or not (check.random or _close(check, seen[i], wanted[i])):
@@ -231,7 +231,7 @@ def _recognise(check: Check, cases: list[tuple], seen: list, wanted: list, i: in
         return _complaint(mine, theirs) is None and _close(check, mine, theirs, mistake=True)
 
     scores = {}
-    tables = [check.table(*copy.deepcopy(case)) for case in cases]
+    tables = [dict(check.table(*copy.deepcopy(case))) for case in cases]
     for say in [say for say in tables[0] if say != "right"]:
         agreed = [agree(mine, table[say]) for mine, table in zip(seen, tables, strict=True)]
         late = i >= DRAWS and all(agreed[:i]) and not agree(tables[i][say], wanted[i])
