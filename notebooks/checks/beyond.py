@@ -52,7 +52,7 @@ def _network(g):
     return network.requires_grad_(False)
 
 
-@exercise(edges=[lambda g: (_network(g), 400 * normal(9, 2)(g))], curried=True)
+@exercise(edges=[lambda g: (_network(g), 4000 * normal(9, 2)(g))], curried=True)
 def check_logit_of_sequential(network: _network, x: normal(4, 2)):
     right = network.eval()[:-1](x)
     p = right.sigmoid()[:, 0]

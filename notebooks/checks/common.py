@@ -227,17 +227,21 @@ def _close(check: Check, value: object, want: object, mistake: bool = False) -> 
 def _recognise(check: Check, cases: list[tuple], seen: list, wanted: list, i: int) -> str | None:
     """The mistake that agrees with what is seen up to case i, and most often; or one that fails as late."""
 
-    def agree(mine: object, theirs: object) -> bool:
-        return _complaint(mine, theirs) is None and _close(check, mine, theirs, mistake=True)
+    def agree(mine: object, theirs: object, part: slice) -> bool:
+        whole = _complaint(mine, theirs) is None
+        return whole and _close(check, _parts(mine)[part], _parts(theirs)[part], mistake=True)
 
-    scores = {}
     tables = [dict(check.table(*copy.deepcopy(case))) for case in cases]
-    for say in [say for say in tables[0] if say != "right"]:
-        agreed = [agree(mine, table[say]) for mine, table in zip(seen, tables, strict=True)]
-        late = i >= DRAWS and all(agreed[:i]) and not agree(tables[i][say], wanted[i])
-        scores[say] = 1 + sum(agreed) if all(agreed[: i + 1]) else int(late)
-    best = max(scores, key=scores.get, default=None)
-    return best if scores.get(best) else None
+    parts = [slice(None), slice(1), slice(1, 2)]  # the whole result; if there are two, one of them
+    for part in parts if isinstance(wanted[i], tuple) else parts[:1]:
+        scores = {"": 0}
+        for say in [say for say in tables[0] if say != "right"]:
+            agreed = [agree(mine, table[say], part) for mine, table in zip(seen, tables, strict=True)]
+            late = i >= DRAWS and all(agreed[:i]) and not agree(tables[i][say], wanted[i], part)
+            scores[say] = 1 + sum(agreed) if all(agreed[: i + 1]) else int(late)
+        if best := max(scores, key=scores.get):
+            return best
+    return None
 
 
 def _explain(check: Check, seen: list, wanted: list, i: int) -> str:
@@ -253,10 +257,10 @@ def _explain(check: Check, seen: list, wanted: list, i: int) -> str:
         for say, become in ANYWHERE.items():
             if torch.allclose(a, become(b), rtol=1e-3, atol=0):
                 return which + say
+        if a.unique().numel() == 1:
+            return f"{which}the value is {a[0].item():.4g} whatever goes in"
         for say, relation in (("times", a / b), ("beside", a - b)):
             if torch.allclose(relation, relation[0], rtol=1e-3, atol=0):
                 return f"{which}every value is {relation[0].item():.4g} {say} what is wanted"
-        if a.unique().numel() == 1:
-            return f"{which}the value is {a[0].item():.4g} whatever goes in"
     k = (a - b).abs().argmax().item()
     return f"{which}{a[k].item():.4g} comes out where {b[k].item():.4g} is wanted, by no mistake known here"

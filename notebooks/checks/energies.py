@@ -31,6 +31,7 @@ def check_ula_variance(eps: uniform(0.1, 0.5), scale: uniform(0.7, 1.5), T: unif
     yield "that is the target's variance: ULA has another", target
     yield "the temperature is missing", right / T
     yield "the bias has the wrong sign: ULA is too wide", target / (1 + u)
+    yield "the drift takes half the step", target / (1 - 2 * u) if u != 0.5 else math.inf
     yield "beyond this step there is no stationary law: return inf", target / abs(1 - u) if u != 1 else 0.0
 
 
@@ -61,6 +62,7 @@ def check_log_acceptance(energy, gradient, z, new, eps, T):
 def check_ar1_effective_sample_size(a: uniform(-0.5, 0.95), n: whole(100, 5000)):
     yield "right", n * (1 - a) / (1 + a)
     yield "that is the number of states, as if they were independent", n
+    yield "upside down: a sticky chain is worth less", n * (1 + a) / (1 - a)
     yield "each lag counts twice, for t and -t", n * (1 - a)
     yield "lag 0 is counted with the others: the sum starts at lag 1", n / (1 + 2 / (1 - a))
     yield "that is the size for the mean of the squares", n * (1 - a * a) / (1 + a * a)
@@ -95,6 +97,7 @@ def check_score_matching(energy: lambda g: _Quartic(uniform(0.5, 1)(g)), x: norm
     yield "right", square - curvature
     yield "the second derivative has the wrong sign", square + curvature
     yield "the half of the square is missing", 2 * square - curvature
+    yield "the half belongs to the square alone", square - curvature / 2
     yield "the second derivative is missing: alone, a flat energy is best", square
     yield "take the mean over the sample, not the sum", (square - curvature) * len(x)
 
@@ -120,6 +123,7 @@ def check_margin_loss(real: uniform(0, 1, 3), fake: _near_and_far, margin: unifo
     yield "the hinge is taken of the mean", (real.mean() + (margin - fake.mean()).relu(), fake.mean())
     yield "the hinge points the wrong way", (real.mean() + (fake - margin).relu().mean(), fake.mean())
     yield "D's loss: real and fake are swapped", (fake.mean() + (margin - real).relu().mean(), fake.mean())
+    yield "these are sums: take means over each batch", (real.sum() + hinge.sum(), fake.sum())
     yield "the energy of the real data is missing", (hinge.mean(), fake.mean())
     yield "G's loss is no hinge: far out it has no gradient", (real.mean() + hinge.mean(), -hinge.mean())
     yield "the two losses are in the wrong order", (fake.mean(), real.mean() + hinge.mean())
@@ -175,6 +179,7 @@ def check_acceptance_in_dimension(m: uniform(0.3, 0.6), s: uniform(0.6, 0.9), k:
     right = s * math.exp(-(m**2) / (2 * (1 - s**2)))  # in one dimension
     yield "right", right**k
     yield "that is one dimension: the ratio is a product over the coordinates", right
+    yield "the rates of the coordinates multiply, they do not add", right / k
     yield "the ratio is not largest at the mean of p_d", (s * math.exp(-(m**2) / 2)) ** k
     yield "that is the share of the ESS", (s * (2 - s**2) ** 0.5 * math.exp(-(m**2) / (2 - s**2))) ** k
     yield "the ratio of the normalising constants is missing", (right / s) ** k
@@ -192,12 +197,13 @@ def _log_density(x):
 
 @exercise(inputs=lambda g: (normal(6, 2)(g), _swap, _log_density))
 def check_pull_back(z, G, log_p_d):
+    prior = -0.5 * z.square().sum(1) - math.log(2 * math.pi)
     there, volume = log_p_d(G(z)), 2 * (1 + 0.3 * z[:, 0] ** 2)
     yield "right", there + volume.log()
     yield "the Jacobian is missing: a density is per volume, and G changes volumes", there
     yield "the log-determinant has the wrong sign", there - volume.log()
     yield "the determinant counts by its logarithm", there + volume
-    yield "the prior has no place here: it cancels", there + volume.log() - z.square().sum(1) / 2
+    yield "the prior has no place here: it cancels", there + volume.log() + prior
     yield "nan: the determinant may be negative, but a volume is not", there + (-volume).log()
 
 
@@ -211,6 +217,7 @@ def check_uniform_prior(u, G, d):
     yield "right", prior - logit
     yield "the prior of u is missing: z is uniform, but the chain moves in u", -logit
     yield "the Jacobian has the wrong sign", -prior - logit
+    yield "the Jacobian counts twice: u is normal already", 2 * prior - logit
     yield "G gets u itself", prior - d(G(u))
     yield "Phi(u) lies in [0, 1]; the latents of G in [-1, 1]", prior - d(G(share))
     yield "the logit has the wrong sign", prior + logit
@@ -226,4 +233,5 @@ def check_kl_of_logit(d: normal(60), d_star: normal(60)):
     yield "d and d* are in each other's place", (-u).logsumexp(0) - log_n + u.mean()
     yield "the normaliser is a mean over p_g, but the samples are p_d's", d.logsumexp(0) - log_n - u.mean()
     yield "the logarithm of the normaliser has the wrong sign", -log_Z - u.mean()
+    yield "the logarithm of the normaliser is missing", log_Z.exp() - u.mean()
     yield "a constant added to d must change nothing, but exp overflows", u.exp().mean().log() - u.mean()

@@ -30,6 +30,7 @@ def check_step_from_energy(energy: _bowl, z: normal(5, 3), eps: uniform(0.05, 0.
     yield "the noise is missing: that is gradient descent", z + down
     yield "the noise needs the root of the step size", z + down + eps * noise
     yield "the noise is not scaled by the step size", z + down + noise
+    yield "the noise is too large: the step size is alone under the root", z + down + 2**0.5 * kick
     yield "that is the gradient of the mean energy: each chain has its own", z + down / len(z) + kick
     yield "return the new z, not the change of it", down + kick
 
@@ -40,6 +41,7 @@ def check_logit_of_probability(D: uniform(0.02, 0.98, 5)):
     yield "the probability of the other class is missing", D.log()
     yield "the two logarithms are added", D.log() + (1 - D).log()
     yield "that is the ratio of the two probabilities: its logarithm is wanted", D / (1 - D)
+    yield "that is a second sigmoid, not its inverse", D.sigmoid()
     yield "small probabilities are cut off: a number added, or a clamp, caps the logit", (D + 1e-8).logit()
 
 
@@ -190,7 +192,7 @@ def check_gaussian_logit(x, mean_d, std_d, mean_g, std_g):
     yield "right", right
     yield "the normalising constants are missing", right - constant
     yield "the normalising constants have the wrong sign", right - 2 * constant
-    yield "a standard deviation stands where its square belongs", b / std_g / 2 - a / std_d / 2 + constant
+    yield "a standard deviation stands where its square belongs", b / std_g / 2 - a / std_d / 2 + constant / 2
     yield "the half in the exponent is missing", 2 * right - constant
     yield "wrong at x = 100: both densities are 0 there, so form no quotient", (p_d / p_g).log()
 
@@ -230,6 +232,7 @@ def check_corrected_logit(d: normal(4), n_real: whole(2000, 3000), n_fake: whole
     yield "right", d - odds
     yield "nothing was corrected", d
     yield "wrong direction: the larger class has raised the logit", d + odds
+    yield "a ratio is divided, a logit is not", d / (n_real / n_fake)
     yield "the logarithm is missing", d - n_real / n_fake
     yield "that is the log of a share: odds shift a logit", d - math.log(n_real / (n_real + n_fake))
     yield "use the natural logarithm: logits are in nats", d - odds / math.log(10)
@@ -259,6 +262,8 @@ def check_spectral_norm(W: normal(5, 3), u: normal(5), n_steps: whole(1, 2)):
     yield "right", u @ W @ v
     yield "n_steps is not used, or the answer comes from a decomposition", singular[0]
     yield "that is the Frobenius norm", W.norm()
+    yield "that is the smallest singular value", singular[-1]
+    yield "that is the largest row sum, the norm for the maximum norm", W.abs().sum(1).max()
     yield "half a round: v is new, u is not", before @ W @ v / before.norm()
     yield "one round too many", (W @ (W.T @ u)).norm() / (W.T @ u).norm()
     yield "not finite after many rounds: normalise in every round", raw
@@ -288,7 +293,10 @@ def _learns_rightly(penalty, D, real, fake, u):
     }
 )
 def check_gradient_penalty(
-    D: lambda g: _Parabola(uniform(1.2, 2)(g)), real: normal(6, 2), fake: normal(6, 2), u: uniform(0, 1, 6, 1)
+    D: lambda g: _Parabola(uniform(0.7, 1.3)(g)),
+    real: normal(6, 2),
+    fake: normal(6, 2),
+    u: uniform(0, 1, 6, 1),
 ):
     def two_sided(x, power=1, scale=1.0):
         return ((scale * D.a * x).norm(dim=1) ** power - 1).square().mean()
@@ -297,6 +305,9 @@ def check_gradient_penalty(
     norms = (D.a * x).norm(dim=1)
     yield "right", two_sided(x)
     yield "the penalty is taken at real points: it belongs between real and fake", two_sided(real)
+    yield "the penalty is taken at fake points: it belongs between real and fake", two_sided(fake)
+    yield "one norm for the whole batch: each point has its own gradient", (norms.norm() - 1).square()
+    yield "the square is missing", (norms - 1).mean()
     yield "the weights of real and fake are swapped", two_sided((1 - u) * real + u * fake)
     yield "the norm has to be compared with 1", norms.square().mean()
     yield "the norm, not its square, is compared with 1", two_sided(x, power=2)
@@ -323,6 +334,11 @@ def check_adain(x, scale, bias):
 
     yield "right", scale * plain(2, 3) + bias
     yield "mean and variance over the batch too: that is batch normalisation", scale * plain(0, 2, 3) + bias
+    yield (
+        "mean and variance over channels too: that is layer normalisation",
+        scale * plain(1, 2, 3) + bias,
+    )
+    yield "the style comes before normalising, which removes it again", plain(2, 3)
     yield "the variance divides where its root belongs", scale * plain(2, 3, power=1) + bias
     yield "the variance divides by h w (correction=0)", scale * plain(2, 3, correction=1) + bias
     yield "the style's bias is not used", scale * plain(2, 3)
@@ -340,5 +356,6 @@ def check_orthogonal_penalty(W: normal(4, 6)):
     yield "right", off(products).square().sum()
     yield "the diagonal counts too: norms of filters must stay free", products.square().sum()
     yield "that compares the columns; filters are the rows", off(W.T @ W).square().sum()
+    yield "that is the older form, which drives norms to 1", (products - torch.eye(4).to(W)).square().sum()
     yield "inner products of both signs cancel: square them before summing", off(products).sum()
     yield "the filters as they are, not normalised ones", off(unit @ unit.T).square().sum()

@@ -27,6 +27,7 @@ def check_inception_score(p: lambda g: (2 * normal(5, 3)(g)).softmax(1)):
     total = torch.special.entr(marginal).sum()
     yield "right", (total - entropy).exp()
     yield "2 ** applied to nats: use one base", 2 ** (total - entropy)
+    yield "e ** applied to bits: use one base", ((total - entropy) / math.log(2)).exp()
     yield "that is of the marginal alone: the rows' entropies are missing", total.exp()
     yield "the divergence is the wrong way round", (marginal * (marginal / p).log()).sum(1).mean().exp()
     yield "nan at a posterior of zero: 0 log 0 counts as 0", (p * (p / marginal).log()).sum(1).mean().exp()
@@ -48,10 +49,11 @@ def check_extrapolation(sizes, values):
     yield "the bias falls faster than the root of 1/n", line(sizes.rsqrt())[0]
     yield "that is the slope: the limit is wanted", slope
     yield "that is the value at the largest n: it still holds the bias", values[last]
+    yield "that is the mean of the values: it still holds the bias", values.mean()
     yield "that is the prediction for a single image", right + slope
 
 
-def check_precision(real: normal(60, 2), fake: lambda g: 1 + normal(50, 2)(g), k: whole(2, 4)):
+def check_precision(real: normal(60, 2), fake: lambda g: 2 * normal(80, 2)(g), k: whole(2, 4)):
     def share(points, centres, k):
         radii = torch.cdist(centres, centres).sort(dim=1).values[:, k]  # column 0 is the point itself
         return (torch.cdist(points, centres) <= radii).any(1).double().mean()
@@ -98,6 +100,7 @@ def check_platt(real: normal(3), fake: normal(6), a: uniform(1.5, 3), b: uniform
     yield "pooled: the larger class gets more weight than the other", softplus(torch.cat([-x, y])).mean()
     yield "the intercept is not used", loss(a * real, a * fake)
     yield "the slope is not used", loss(real + b, fake + b)
+    yield "neither slope nor intercept is used", loss(real, fake)
     yield "the intercept is scaled too: it is added after the slope", loss(a * (real + b), a * (fake + b))
     yield "slope and intercept are swapped", loss(b * real + a, b * fake + a)
     yield "take no logarithm of a sigmoid: it is infinite at logits of a hundred", through

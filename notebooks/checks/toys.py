@@ -29,8 +29,8 @@ def check_share_of_high_quality(x, means, std, radius):
     yield "that is a count: divide by the number of points", (nearest <= radius * std).sum()
     yield "only one mean is used: take the nearest of all", share(distance[:, 0], radius * std)
     yield "the unit of the radius is std", share(nearest, radius)
-    yield "distances, not their squares", share(nearest**2, radius * std)
     yield "the radius given is not used", share(nearest, 4 * std)
+    yield "distances, not their squares", share(nearest**2, radius * std)
 
 
 def _visits(g):
@@ -80,10 +80,10 @@ def check_share_on_roll(x, roll, radius):
     yield "right", share(nearest, radius * roll.std)
     yield "give a share between 0 and 1, not a count", (nearest <= radius * roll.std).sum()
     yield "the unit of the radius is roll.std", share(nearest, radius)
+    yield "the radius given is not used", share(nearest, 4 * roll.std)
     yield "distances, not their squares", share(nearest**2, radius * roll.std)
     yield "the nearest point counts, not the mean of all", share(to(1.5, 4.5).mean(1), radius * roll.std)
     yield "the parameter runs over other turns", share(to(0, 3).min(1).values, radius * roll.std)
-    yield "the radius given is not used", share(nearest, 4 * roll.std)
 
 
 def _hessian(g):
@@ -97,6 +97,7 @@ def check_largest_stable_step(H: _hessian):
     yield "the drift takes half the step, which doubles the bound", 2 / stiffness[-1]
     yield "the stiffest direction decides, not the softest", 4 / stiffness[0]
     yield "eigenvalues of H, not its diagonal", 4 / H.diagonal().max()
+    yield "the largest eigenvalue, not their sum", 4 / H.trace()
     yield "the eigenvalue itself, not its root", 4 / stiffness[-1].sqrt()
 
 
@@ -113,6 +114,8 @@ def check_preconditioned_step(
     yield "the drift needs A twice", move(A, A)
     yield "the drift has A and its transpose in the wrong order", move(A.T @ A, A)
     yield "the noise: each row is a chain, so A acts on rows", move(A @ A.T, A.T)
+    yield "the noise has A twice", move(A @ A.T, A @ A.T)
+    yield "uphill: energy is to go down", move(-A @ A.T, A)
     yield "the half of the drift is missing", move(2 * A @ A.T, A)
     yield "the noise takes the root of the step size", move(A @ A.T, math.sqrt(eps) * A)
 
@@ -129,6 +132,7 @@ def check_density_of_linear_map(
     yield "right", inside + change
     yield "the determinant is missing", inside
     yield "the determinant has the wrong sign", inside - change
+    yield "the determinant counts by its logarithm", inside + change.exp()
     yield "the density is taken at u, not at its z", log_p(u) + change
     yield "the map is inverted", log_p(torch.linalg.solve(A, u.T).T) + change
     yield "each row is a point, so A acts on rows", log_p(u @ A) + change
