@@ -168,15 +168,14 @@ def test_nonsense_is_answered_kindly(name):
         assert "Error" not in message or (CHECKS[name].curried and callable(value)), (value, message)
 
 
-def test_shapes_of_right_answers_are_told(capsys):
+def test_shapes_of_right_answers_are_told():
     assert "(5, 1)" in verdict(CHECKS["check_logit_of_probability"], lambda D: torch.logit(D)[:, None])
     assert "one number" in verdict(CHECKS["check_logit_of_probability"], lambda D: 0.3)
     assert "is a mean or a sum missing" in verdict(CHECKS["check_kl_of_logit"], lambda d, star: d - star)
     assert "float16" in verdict(CHECKS["check_logit_of_probability"], lambda D: torch.logit(D).half())
     assert "in place" in verdict(CHECKS["check_logit_of_probability"], lambda D: D.logit_())
     assert "a tuple of 2" in verdict(CHECKS["check_generator_gradients"], lambda d: -d.sigmoid())
-    assert "ZeroDivisionError" in (said := verdict(CHECKS["check_temperature"], lambda eps, std: 1 / 0))
-    assert "1 / 0" in said
+    assert "division by zero (at:" in verdict(CHECKS["check_temperature"], lambda eps, std: 1 / 0)
     assert "pass it without calling" in verdict(CHECKS["check_temperature"], 3.0)
 
 

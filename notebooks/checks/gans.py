@@ -334,10 +334,7 @@ def check_adain(x, scale, bias):
 
     yield "right", scale * plain(2, 3) + bias
     yield "mean and variance over the batch too: that is batch normalisation", scale * plain(0, 2, 3) + bias
-    yield (
-        "mean and variance over channels too: that is layer normalisation",
-        scale * plain(1, 2, 3) + bias,
-    )
+    yield "mean and variance over channels too: layer normalisation", scale * plain(1, 2, 3) + bias
     yield "the style comes before normalising, which removes it again", plain(2, 3)
     yield "the variance divides where its root belongs", scale * plain(2, 3, power=1) + bias
     yield "the variance divides by h w (correction=0)", scale * plain(2, 3, correction=1) + bias
