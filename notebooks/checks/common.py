@@ -179,9 +179,8 @@ def _complaint(value: object, want: object, answer: Callable | None = None) -> s
     if isinstance(value, Exception):
         file = getattr(getattr(answer, "__code__", None), "co_filename", None)
         lines = [step.line for step in traceback.extract_tb(value.__traceback__) if step.filename == file]
-        return f"the function stops with {type(value).__name__}: {value}" + f" (at {lines[-1:]})" * bool(
-            lines
-        )
+        where = f" (at: {lines[-1]})" if lines else ""
+        return f"the function stops with {type(value).__name__}: {value}{where}"
     if isinstance(want, tuple):
         if not isinstance(value, tuple | list) or len(value) != len(want):
             return f"a tuple of {len(want)} results is wanted, not {_describe(value)}"
