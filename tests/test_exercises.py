@@ -14,14 +14,25 @@ CODE = re.compile(r"```python\n(.*?)```", re.S)
 CHECK = re.compile(r"^checks\.check_\w+\(.*\)$")
 
 
-def exercises() -> list[tuple[Path, int]]:
-    """Each stub cell, by notebook and cell number: a cell whose last line calls a check."""
+def exercises() -> list[tuple[Path, nbformat.NotebookNode]]:
+    """Each stub cell with its notebook: a cell whose last line calls a check."""
     found = []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        for i, cell in enumerate(nbformat.read(path, as_version=4).cells):
+        for cell in nbformat.read(path, as_version=4).cells:
             if cell.cell_type == "code" and CHECK.match(cell.source.rstrip().splitlines()[-1]):
-                found.append((path, i))
+                found.append((path, cell))
     return found
+
+
+def solution(path: Path, stub: nbformat.NotebookNode) -> str:
+    """The code of the solution that is folded right after a stub."""
+    cells = nbformat.read(path, as_version=4).cells
+    after = cells[[cell.source for cell in cells].index(stub.source) + 1]
+    folded = SOLUTION.search(after.source)
+    assert after.cell_type == "markdown" and folded, "no folded solution right after the stub"
+    code = CODE.search(folded[1])
+    assert code, "the folded solution has no ```python block"
+    return code[1]
 
 
 @pytest.fixture(autouse=True)
@@ -29,20 +40,14 @@ def no_windows():
     matplotlib.use("agg")
 
 
-@pytest.mark.parametrize(("path", "i"), exercises(), ids=lambda x: x.stem if isinstance(x, Path) else str(x))
-def test_stub_is_gentle_and_solution_passes(path: Path, i: int, capsys: pytest.CaptureFixture):
-    cells = nbformat.read(path, as_version=4).cells
-    imports = [cell.source for cell in cells if cell.cell_type == "code"][1]  # the cell after the set-up
+@pytest.mark.parametrize(("path", "cell"), exercises(), ids=lambda x: x.stem if isinstance(x, Path) else x.id)
+def test_stub_is_gentle_and_solution_passes(path, cell, capsys: pytest.CaptureFixture):
+    codes = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     names: dict = {"device": "cpu"}
-    exec(imports, names)
-    stub = cells[i].source.rstrip()
+    exec(codes[1], names)  # the imports, after the set-up
+    stub = cell.source.rstrip()
     exec(stub, names)
     assert "nothing returned yet" in capsys.readouterr().out
-    after = "\n".join(cell.source for cell in cells[i + 1 : i + 2] if cell.cell_type == "markdown")
-    folded = SOLUTION.search(after)
-    assert folded, "no folded solution right after the stub"
-    code = CODE.search(folded[1])
-    assert code, "the folded solution has no ```python block"
-    exec(code[1], names)
+    exec(solution(path, cell), names)
     exec(stub.splitlines()[-1], names)
-    assert "nothing returned yet" not in capsys.readouterr().out
+    assert capsys.readouterr().out.rstrip().endswith("right.")

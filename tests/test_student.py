@@ -1,11 +1,6 @@
 """Student versions: made from the notebooks of today, without a solution, and they run up to the stubs."""
 
-import ast
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -19,7 +14,6 @@ from utils.config import ROOT
 
 SOLVED = sorted(NOTEBOOKS.glob("*.ipynb"))
 STUB = re.compile(r"^checks\.check_\w+\(.*\)$")
-REJECTIONS = 3
 
 
 def sources(path: Path, kind: str) -> list[str]:
@@ -92,55 +86,3 @@ def test_an_open_fold_is_refused():
     cells = [nbformat.v4.new_markdown_cell("# T\n\n<details><summary>Solution</summary>\n\n42")]
     with pytest.raises(ValueError, match="not closed"):
         student_version(nbformat.v4.new_notebook(cells=cells), "01_x.ipynb")
-
-
-# Wraps every check and writes down with how many different messages it has rejected an answer.
-COUNTER = """
-import functools, json, pkgutil, importlib, collections
-from notebooks import checks
-messages = collections.defaultdict(set)
-accepted = set()
-
-def counting(name, check):
-    @functools.wraps(check)
-    def counted(*arguments, **options):
-        try:
-            result = check(*arguments, **options)
-        except AssertionError as error:
-            messages[name].add(str(error))
-            raise
-        accepted.add(name)
-        return result
-    return counted
-
-def pytest_configure(config):
-    for info in pkgutil.iter_modules(checks.__path__, "notebooks.checks."):
-        module = importlib.import_module(info.name)
-        for name in [name for name in vars(module) if name.startswith("check_")]:
-            counted = counting(name, getattr(module, name))
-            setattr(module, name, counted)
-            setattr(checks, name, counted)
-
-def pytest_sessionfinish(session):
-    with open("rejections.json", "w") as file:
-        json.dump({name: len(messages[name]) for name in accepted}, file)
-"""
-
-
-@pytest.mark.slow
-def test_every_check_accepts_and_rejects(tmp_path: Path):
-    """Run all tests of checks and count: each check of a notebook accepts, and rejects in three ways."""
-    (tmp_path / "count_rejections.py").write_text(COUNTER)
-    files = [str(path) for path in sorted((ROOT / "tests").glob("test_checks_*.py"))]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "count_rejections", "-p", "no:cacheprovider"]
-    places = os.pathsep.join([str(tmp_path), str(ROOT)])
-    environment = os.environ | {"PYTHONPATH": places}
-    options = ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
-    result = subprocess.run(
-        [*command, *options, *files], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stdout
-    counts = json.loads((tmp_path / "rejections.json").read_text())
-    calls = [ast.parse(stub).body[-1].value.func.attr for path in SOLVED for stub in stubs(path)]
-    few = {name: counts.get(name, 0) for name in calls if counts.get(name, 0) < REJECTIONS}
-    assert not few, f"checks with fewer than {REJECTIONS} tested rejections: {few}"

@@ -1,12 +1,14 @@
-"""Checks of the exercises: each says what is wrong, or that all is well.
+"""Checks of the exercises, one module a part of the course: each says what is wrong, or that all is well.
 
-One module a notebook; every `check_*` function of theirs can be called as `checks.check_...`. A stub that
-returns None is told to be unfinished; a wrong answer raises AssertionError with the mistake.
+Call them as `checks.check_...(answer)`. `common` tells how they work and how to write one.
 """
 
 import importlib
 import pkgutil
 
+from notebooks.checks.common import Check
+
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
-    _names = vars(importlib.import_module(_module.name))
-    globals().update({name: value for name, value in _names.items() if name.startswith("check_")})
+    for _name, _table in vars(importlib.import_module(_module.name)).items():
+        if _name.startswith("check_"):
+            globals()[_name] = Check(_table)

@@ -1,0 +1,143 @@
+"""Checks of notebooks 09 to 11."""
+
+import math
+
+import torch
+from torch.nn.functional import softplus
+
+from notebooks.checks.common import exercise, normal, uniform, whole
+
+
+def check_frechet_diagonal(
+    mean_a: normal(4), variance_a: uniform(0, 3, 4), mean_b: normal(4), variance_b: uniform(0, 3, 4)
+):
+    shift, both = (mean_a - mean_b).square().sum(), (variance_a + variance_b).sum()
+    overlap, product = (variance_a * variance_b).sqrt().sum(), (variance_a * variance_b).sum()
+    yield "right", shift + both - 2 * overlap
+    yield "the variances are used like standard deviations", shift + (variance_a - variance_b).square().sum()
+    yield "the square root of the product of the variances is missing", shift + both - 2 * product
+    yield "the means are missing", both - 2 * overlap
+    yield "the covariances are missing", shift
+    yield "the overlap counts twice", shift + both - overlap
+
+
+@exercise(edges=[lambda g: (torch.tensor([[0.0, 0.0, 1.0], [0.2, 0.7, 0.1], [0.5, 0.5, 0.0]]),)])
+def check_inception_score(p: lambda g: (2 * normal(5, 3)(g)).softmax(1)):
+    marginal, entropy = p.mean(0), torch.special.entr(p).sum(1).mean()
+    total = torch.special.entr(marginal).sum()
+    yield "right", (total - entropy).exp()
+    yield "2 ** applied to nats: use one base", 2 ** (total - entropy)
+    yield "e ** applied to bits: use one base", ((total - entropy) / math.log(2)).exp()
+    yield "that is of the marginal alone: the rows' entropies are missing", total.exp()
+    yield "the divergence is the wrong way round", (marginal * (marginal / p).log()).sum(1).mean().exp()
+    yield "nan at a posterior of zero: 0 log 0 counts as 0", (p * (p / marginal).log()).sum(1).mean().exp()
+
+
+def _distances(g):
+    sizes = torch.tensor([100.0, 200.0, 500.0, 2000.0]).double() * whole(1, 3)(g)
+    return sizes, 7 + 300 / sizes + 0.03 * normal(4)(g)
+
+
+@exercise(inputs=_distances)
+def check_extrapolation(sizes, values):
+    def line(x):
+        return torch.linalg.lstsq(torch.stack([torch.ones_like(x), x], 1), values[:, None]).solution[:, 0]
+
+    (right, slope), last = line(1 / sizes), sizes.argmax()
+    yield "right", right
+    yield "that is a line in n, which has no value at infinity", line(sizes)[0]
+    yield "the bias falls faster than the root of 1/n", line(sizes.rsqrt())[0]
+    yield "that is the slope: the limit is wanted", slope
+    yield "that is the value at the largest n: it still holds the bias", values[last]
+    yield "that is the mean of the values: it still holds the bias", values.mean()
+    yield "that is the prediction for a single image", right + slope
+
+
+def check_precision(real: normal(60, 2), fake: lambda g: 2 * normal(80, 2)(g), k: whole(2, 4)):
+    def share(points, centres, k):
+        radii = torch.cdist(centres, centres).sort(dim=1).values[:, k]  # column 0 is the point itself
+        return (torch.cdist(points, centres) <= radii).any(1).double().mean()
+
+    distance, nearest = torch.cdist(fake, real).min(1)
+    own = torch.cdist(real, real).sort(dim=1).values[nearest, k]
+    yield "right", share(fake, real, k)
+    yield "that is the recall: the balls belong round the real points", share(real, fake, k)
+    yield "a point is its own nearest neighbour, at distance 0", share(fake, real, k - 1)
+    yield "one neighbour too many", share(fake, real, k + 1)
+    yield "look at every ball, not only at that of the nearest point", (distance <= own).double().mean()
+    yield "that is a number of points, not a share", share(fake, real, k) * len(fake)
+
+
+@exercise(inputs=lambda g: (normal(6, 3)(g), lambda z: 2 * z + 1, lambda x: x.sum(1)), up_to_constant=True)
+def check_energy(z, G, d):
+    prior, logit = 0.5 * z.square().sum(1), d(G(z))
+    yield "right", prior - logit
+    yield "the logit has the wrong sign: what looks real has low energy", prior + logit
+    yield "the prior is missing", -logit
+    yield "a probability stands where the logit belongs", prior - logit.sigmoid()
+    yield "the prior's half is missing", 2 * prior - logit
+    yield "the prior takes the square of the length, not the length", z.norm(dim=1) - logit
+    yield "the logit is taken of z: G is not used", prior - d(z)
+
+
+def check_temperature(eps: uniform(0.01, 1), std: uniform(0.01, 1)):
+    yield "right", std**2 / eps
+    yield "the noise counts by its variance", std / eps
+    yield "the step size enters once, not squared", std**2 / eps**2
+    yield "a larger step with the same noise is colder", std**2 * eps
+    yield "the half belongs to the gradient alone", 2 * std**2 / eps
+
+
+@exercise(edges=[lambda g: (torch.tensor([300.0, -200.0]), torch.tensor([-150.0, 400.0]), 1.5, 0.5)])
+def check_platt(real: normal(3), fake: normal(6), a: uniform(1.5, 3), b: uniform(-1, -0.3)):
+    def loss(real, fake):
+        return (softplus(-real).mean() + softplus(fake).mean()) / 2
+
+    x, y = a * real + b, a * fake + b
+    through = -(x.sigmoid().log().mean() + (1 - y.sigmoid()).log().mean()) / 2
+    yield "right", loss(x, y)
+    yield "the labels are swapped: real has a high logit", loss(-x, -y)
+    yield "pooled: the larger class gets more weight than the other", softplus(torch.cat([-x, y])).mean()
+    yield "the intercept is not used", loss(a * real, a * fake)
+    yield "the slope is not used", loss(real + b, fake + b)
+    yield "neither slope nor intercept is used", loss(real, fake)
+    yield "the intercept is scaled too: it is added after the slope", loss(a * (real + b), a * (fake + b))
+    yield "slope and intercept are swapped", loss(b * real + a, b * fake + a)
+    yield "take no logarithm of a sigmoid: it is infinite at logits of a hundred", through
+
+
+@exercise(edges=[lambda g: (1e-4, 20, 128)])
+def check_displacement(eps: uniform(0.05, 0.2), n: whole(10, 20), dim: whole(50, 200)):
+    a = 1 - eps / 2
+    drift, noise = (1 - a**n) ** 2, (1 - a ** (2 * n)) / (1 - eps / 4)
+    yield "right", math.sqrt(dim * (drift + noise))
+    yield "that is one coordinate: all of them move", math.sqrt(drift + noise)
+    yield "the noise is missing", math.sqrt(dim * drift)
+    yield "the drift is missing", math.sqrt(dim * noise)
+    yield "this is the limit of short chains; here the drift towards 0 counts", math.sqrt(dim * n * eps)
+    yield "independent steps add up in the square, not in length", n * math.sqrt(dim * eps)
+    yield "that takes the stationary variance of ULA for 1", math.sqrt(dim * (drift + 1 - a ** (2 * n)))
+
+
+def check_slerp(a: normal(4), b: lambda g: 2 * normal(4)(g), t: uniform(0.1, 0.4)):
+    def path(a, b, t, omega):
+        return (((1 - t) * omega).sin() * a + (t * omega).sin() * b) / omega.sin()
+
+    straight, cosine = (1 - t) * a + t * b, a @ b / (a.norm() * b.norm())
+    omega = torch.arccos(cosine)
+    yield "right", path(a, b, t, omega)
+    yield "that is the straight line", straight
+    yield "t = 0 must give a, t = 1 must give b", path(a, b, 1 - t, omega)
+    yield "a normalised straight line has the wrong speed and length", straight / straight.norm()
+    yield "the ends lose their lengths", path(a / a.norm(), b / b.norm(), t, omega)
+    yield "the weights are not normalised: at t = 0 that is not a", path(a, b, t, omega) * omega.sin()
+    yield "the angle is that between unit vectors", path(a, b, t, torch.arccos(a @ b))
+    yield "the angle is missing: the inner product is its cosine", path(a, b, t, cosine)
+
+
+def check_errors_below(a: uniform(8, 12), s_a: uniform(0.2, 0.5), b: uniform(5, 9), s_b: uniform(0.2, 0.5)):
+    yield "right", (a - b) / math.hypot(s_a, s_b)
+    yield "standard errors do not add, variances do", (a - b) / (s_a + s_b)
+    yield "that is divided by a variance", (a - b) / (s_a**2 + s_b**2)
+    yield "only the error of b is used", (a - b) / s_b
+    yield "the difference has no unit yet: divide by its error", a - b

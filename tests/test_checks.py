@@ -1,0 +1,251 @@
+"""Every check accepts the right answer, names each mistake, and is kind to anything else."""
+
+import ast
+import math
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch.autograd import grad
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from notebooks import checks
+from notebooks.checks.common import ANYWHERE, Check, NotYet, Unfinished, grade, normal, uniform
+from tests.test_exercises import exercises, solution
+from utils.config import ROOT
+from utils.losses import pulling_away
+from utils.metrics.toy import distance_to_roll
+
+CHECKS = {name: check for name, check in vars(checks).items() if name.startswith("check_")}
+
+
+def table(check: Check) -> dict:
+    return dict(check.table(*check.inputs(torch.Generator().manual_seed(0))))
+
+
+def answer_with(check: Check, say: str):
+    """An answer that gives what the table gives under this key."""
+    if check.curried:
+        return lambda *given: lambda x: dict(check.table(*given, x))[say]
+    return lambda *given: dict(check.table(*given))[say]
+
+
+def verdict(check: Check, answer, seed: int | None = None) -> str:
+    try:
+        grade(check, answer, seed)
+    except NotYet as error:
+        return str(error)
+    return "right"
+
+
+TABLES = [(name, say) for name, check in CHECKS.items() for say in table(check)]
+
+
+@pytest.mark.parametrize(("name", "say"), TABLES)
+def test_table(name, say):
+    """The right answer is right, each mistake is called by its own name, for any inputs."""
+    for seed in range(5):
+        assert verdict(CHECKS[name], answer_with(CHECKS[name], say), seed) == say
+
+
+def seeded(seed, n, sample=torch.randn):
+    return sample(n, 2, generator=torch.Generator().manual_seed(seed))
+
+
+def attached_step(energy, z, eps, noise):
+    z = z.requires_grad_(True)
+    return z - 0.5 * eps * grad(energy(z).sum(), z)[0] + eps**0.5 * noise
+
+
+def penalty(D, real, fake, u, create_graph=True, half=False):
+    x = (u * real + (1 - u) * fake).requires_grad_(True)
+    off = grad(D(x).sum(), x, create_graph=create_graph)[0].norm(dim=1) - 1
+    return (off * (off.detach() if half else off)).mean()
+
+
+def matching(energy, x, keep=True, half=False):
+    x = x.requires_grad_(True)
+    (slope,) = grad(energy(x).sum(), x, create_graph=True)
+    (curvature,) = grad(slope.sum(), x, create_graph=keep)
+    loss = (slope**2 / 2 - (curvature.detach() if half else curvature)).mean()
+    return loss if keep else loss.detach()
+
+
+def twice(sample=torch.randn, other=0, seed=1):
+    return lambda s, n: (seeded(seed * s, n, sample), seeded(seed * s + other, n, sample))
+
+
+DEMANDED = [
+    ("check_step_from_energy", "detach", attached_step),
+    ("check_equal_draws", "global", lambda s, n: [torch.randn(n, 2) for _ in "12" if torch.manual_seed(s)]),
+    ("check_equal_draws", "one draw returned twice", lambda s, n: (seeded(s, n),) * 2),
+    ("check_equal_draws", "moves on", twice(other=1)),
+    ("check_equal_draws", "seed is not used", twice(seed=0)),
+    ("check_equal_draws", "standard normal", twice(torch.rand)),
+    ("check_gradient_penalty", "cannot learn", lambda *given: penalty(*given, create_graph=False)),
+    ("check_gradient_penalty", "gradient in D's weights", lambda *given: penalty(*given, half=True)),
+    ("check_score_matching", "no gradient", lambda *given: matching(*given, keep=False)),
+    ("check_score_matching", "lost on the way", lambda *given: matching(*given, half=True)),
+]
+
+
+def test_demands():
+    for name, say, wrong in DEMANDED:
+        assert say in verdict(CHECKS[name], wrong)
+    assert {name for name, _, _ in DEMANDED} == {name for name, check in CHECKS.items() if check.demands}
+
+
+def test_each_check_knows_four_mistakes_and_is_used():
+    counts = {name: len(table(check)) - 1 + len(check.demands) for name, check in CHECKS.items()}
+    assert min(counts.values()) >= 4, counts
+    used = [re.search(r"checks\.(check_\w+)\(", cell.source)[1] for _, cell in exercises()]
+    assert sorted(used) == sorted(CHECKS)
+
+
+def converted(check: Check, before, after):
+    """The right answer, its tensors put through one function, its result through another."""
+
+    def answer(*given):
+        given = [before(x) if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in given]
+        value = dict(check.table(*given))["right"]
+        return tuple(map(after, value)) if isinstance(value, tuple) else after(value)
+
+    return answer
+
+
+def to_numpy(x):
+    return x.detach().numpy() if isinstance(x, torch.Tensor) else np.float64(x)
+
+
+@pytest.mark.parametrize(
+    "check", [check for check in CHECKS.values() if not (check.demands or check.curried)]
+)
+def test_right_in_float64_and_numpy(check):
+    assert verdict(check, converted(check, torch.Tensor.double, lambda x: x)) == "right"
+    assert verdict(check, converted(check, lambda x: x, to_numpy)) == "right"
+
+
+def independent_share(x, roll, radius):
+    return (distance_to_roll(x, roll)[0] <= radius).float().mean()
+
+
+def loss_by_torch(real, fake):
+    pairs = (real, torch.ones_like(real)), (fake, torch.zeros_like(fake))
+    return sum(binary_cross_entropy_with_logits(*pair) for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("check_stable_logistic_loss", loss_by_torch),
+        ("check_logit_of_probability", torch.logit),
+        ("check_pulling_away", pulling_away),
+        ("check_share_on_roll", independent_share),
+        ("check_orthogonal_penalty", lambda W: (W @ W.T * (1 - torch.eye(len(W)))).square().sum().item()),
+        ("check_energy", lambda z, G, d: 7 - torch.distributions.Normal(0, 1).log_prob(z).sum(1) - d(G(z))),
+    ],
+)
+def test_independent_answers_are_right(name, answer):
+    assert verdict(CHECKS[name], answer) == "right"
+
+
+NAN = float("nan")
+NUMBERS = [NAN, math.inf, 0.0, 1, True, 1j, (1.0, 2.0), (NAN, NAN), (None, None), [1.0, 2.0], np.zeros(3)]
+OBJECTS = ["\u00e9", {}, int, np.array([None, "x"]), lambda *given: torch.zeros(4)]
+TENSORS = [torch.tensor(0.0), torch.zeros(0), torch.full((4,), NAN), torch.zeros(4).long(), torch.ones(4) > 0]
+NONSENSE = [*NUMBERS, *OBJECTS, *TENSORS, torch.ones(4) * 1j, torch.ones(5).half()]
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_nonsense_is_answered_kindly(name):
+    for value in NONSENSE:
+        message = verdict(CHECKS[name], lambda *given, value=value: value)
+        assert message != "right" and message.strip() and message.isascii(), value
+        assert "Error" not in message or (CHECKS[name].curried and callable(value)), (value, message)
+
+
+def test_shapes_of_right_answers_are_told():
+    assert "(5, 1)" in verdict(CHECKS["check_logit_of_probability"], lambda D: torch.logit(D)[:, None])
+    assert "one number" in verdict(CHECKS["check_logit_of_probability"], lambda D: 0.3)
+    assert "is a mean or a sum missing" in verdict(CHECKS["check_kl_of_logit"], lambda d, star: d - star)
+    assert "float16" in verdict(CHECKS["check_logit_of_probability"], lambda D: torch.logit(D).half())
+    assert "in place" in verdict(CHECKS["check_logit_of_probability"], lambda D: D.logit_())
+    assert "a tuple of 2" in verdict(CHECKS["check_generator_gradients"], lambda d: -d.sigmoid())
+    said = verdict(CHECKS["check_temperature"], lambda eps, std: 1 / 0)
+    assert said.startswith("the function stops with ZeroDivisionError: division by zero (at: ")
+    assert "pass it without calling" in verdict(CHECKS["check_temperature"], 3.0)
+
+
+def double_it(x: normal(5), factor: uniform(1, 2)):
+    yield "right", (x * factor).abs()
+    yield "the size is wanted", x * factor
+
+
+@pytest.mark.parametrize("say", ANYWHERE)
+def test_what_may_happen_anywhere_is_named(say):
+    check = Check(double_it)
+    assert verdict(check, lambda x, factor: ANYWHERE[say]((x * factor).abs())) == say
+    assert "3 times" in verdict(check, lambda x, factor: 3 * (x * factor).abs())
+    assert "0.5 beside" in verdict(check, lambda x, factor: (x * factor).abs() + 0.5)
+    assert "nan comes out" in verdict(check, lambda x, factor: (x * factor - 0.5).sqrt() + (x * factor).abs())
+
+
+def test_grading_leaves_the_global_generator_and_draws_afresh():
+    seen, before = [], torch.get_rng_state()
+    for _ in range(2):
+        verdict(Check(double_it), lambda x, factor: (seen.append(x), torch.randn(5))[1])
+    assert torch.equal(before, torch.get_rng_state()) and len({x[0].item() for x in seen}) == len(seen)
+
+
+def test_a_stub_and_a_mistake_are_shown_without_a_traceback(capsys):
+    for name, check in CHECKS.items():
+        check(lambda *given: None)
+        assert "nothing returned yet" in capsys.readouterr().out, name
+    with pytest.raises(Unfinished):
+        grade(Check(double_it), lambda x, factor: None)
+    assert NotYet("\u00e9")._render_traceback_() == ["Not yet: \\xe9"]
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"\s|torch\.|math\.", "", text)
+
+
+def test_no_message_holds_the_solution():
+    """No expression of a folded solution stands in what its check can say."""
+    for path, cell in exercises():
+        name = re.search(r"checks\.(check_\w+)\(", cell.source)[1]
+        check = CHECKS[name]
+        said = [*table(check), *check.demands, *ANYWHERE]
+        said += [verdict(check, lambda *given, value=value: value) for value in NONSENSE]
+        nodes = [node.value for node in ast.walk(ast.parse(solution(path, cell))) if hasattr(node, "value")]
+        parts = {squeezed(ast.unparse(node)) for node in nodes if isinstance(node, ast.AST)}
+        leaks = [part for part in parts if len(part) > 9 and any(part in squeezed(text) for text in said)]
+        assert not leaks, (name, leaks)
+
+
+SCRIPT = """
+import sys
+from notebooks import checks
+for name, check in vars(checks).items():
+    if name.startswith("check_"):
+        right = lambda *given: dict(check.table(*given))["right"]
+        right.__name__ = "r\\u00e9ponse"
+        if not check.demands and not check.curried:
+            check(right)
+        try:
+            check(lambda *given: 0.125)
+            sys.exit(name + ": a wrong answer is right")
+        except AssertionError as error:
+            print(error)
+"""
+
+
+def test_without_asserts_and_docstrings_on_a_narrow_console():
+    environment = os.environ | {"PYTHONIOENCODING": "cp932", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-OO", "-c", SCRIPT], env=environment, capture_output=True)
+    assert result.returncode == 0, result.stderr.decode()
+    assert result.stdout.count(b"right.") >= 40
