@@ -4,8 +4,10 @@ At the optimum d(x) = log p_d(x) / p_g(x), so exp(-E) pulls p_d back to the late
 logit: a probability in its place gives another, nearly flat target. Notebook 06 derives all of this.
 """
 
+import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +21,52 @@ def standard_normal(z: Tensor) -> Tensor:
     return -0.5 * z.square().sum(1) - 0.5 * z.shape[1] * math.log(2 * math.pi)
 
 
-def check_evaluation_mode(**modules: Callable) -> None:
-    """Raise a ValueError that names a module in training mode: its samples would depend on each other."""
-    for name, module in modules.items():
-        if isinstance(module, nn.Module) and any(m.training for m in module.modules()):
-            raise ValueError(f"{name} is in training mode; call {name}.eval() first")
+class Prior(NamedTuple):
+    """The law p_0 of the latent: how to draw from it, and the log density of the same law."""
+
+    draw: Callable[[int, torch.Generator], Tensor]  # (n, generator) -> z (n, *latent), on generator's device
+    log_prob: LogDensity = standard_normal
+
+
+def prior_of(G: Callable[[Tensor], Tensor]) -> Prior:
+    """`G.prior` if G brings one, else N(0, I) in `G.latent_dim` dimensions."""
+    if not hasattr(G, "prior") and not hasattr(G, "latent_dim"):
+        raise ValueError("G has no latent_dim; set it, wrap G by as_generator, or give a Prior")
+    return getattr(G, "prior", None) or Prior(
+        lambda n, g: torch.randn(n, G.latent_dim, generator=g, device=g.device)
+    )
+
+
+def networks_in(function: Callable) -> list[nn.Module]:
+    """The networks that a callable holds: itself, or in a partial, a bound method or an attribute."""
+    if isinstance(function, functools.partial):
+        parts = (function.func, *function.args, *function.keywords.values())
+        return [network for part in parts for network in networks_in(part)]
+    owner = getattr(function, "__self__", function)
+    return [m for m in (owner, *getattr(owner, "__dict__", {}).values()) if isinstance(m, nn.Module)]
+
+
+def check_evaluation_mode(**functions: Callable) -> None:
+    """Raise a ValueError that names a network in training mode: its samples would depend on each other."""
+    for name, function in functions.items():
+        if any(m.training for network in networks_in(function) for m in network.modules()):
+            inside = "" if isinstance(function, nn.Module) else " of the network in it"
+            raise ValueError(f"{name} is in training mode; call {name}.eval(){inside} first")
+
+
+def check_rows(name: str, value: Tensor, n: int) -> None:
+    """Raise a ValueError unless the argument called `name` returned (n,): (1,) or (n, 1) would broadcast."""
+    shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+    if shape != (n,):
+        raise ValueError(
+            f"{name} returned shape {shape}; it must be one number a row, ({n},): as_logit converts it"
+        )
 
 
 def latent_energy(
     G: Callable[[Tensor], Tensor],
     logit: Callable[[Tensor], Tensor],
-    prior: LogDensity = standard_normal,
+    prior: LogDensity | Prior | None = None,
     *,
     precision: str = "float32",
 ) -> Callable[[Tensor], Tensor]:
@@ -38,21 +75,35 @@ def latent_energy(
     Args:
         G: generator, z -> x; in evaluation mode.
         logit: d, x -> (n,), the (calibrated) logit of the discriminator; in evaluation mode.
-        prior: log p_0, z -> (n,).
+        prior: log p_0, z -> (n,), or a Prior; left out, `G.prior` if there is one, else N(0, I).
         precision: "float32", or "bfloat16" to run G and d under autocast: about twice as fast, with an
             error of some hundredths of a nat in E. Use float32 where energies are compared, as in MALA.
 
     Raises:
-        ValueError: a network is in training mode. Batch norm would then make the energy of one sample
-            depend on its neighbours, and there would be no fixed target to sample.
+        ValueError: a network is in training mode (batch norm would make the energy of one sample depend on
+            its neighbours), G cannot take z, or logit or prior returns anything but (n,).
     """
     check_evaluation_mode(G=G, logit=logit)
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f"precision={precision!r} is unknown; use 'float32' or 'bfloat16'")
+    prior = prior or getattr(G, "prior", standard_normal)
+    log_prob = getattr(prior, "log_prob", prior)
 
     def energy(z: Tensor) -> Tensor:
         with torch.autocast(z.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            d = logit(G(z))
-        return -prior(z) - d.to(z.dtype)
+            try:
+                x = G(z.clone())  # a copy: a first layer may work in place
+            except RuntimeError as error:
+                given = f"z of shape {tuple(z.shape)} and type {z.dtype}"
+                raise ValueError(f"G cannot take {given} ({error}); as_generator(G) can") from error
+            if not isinstance(x, Tensor):
+                raise ValueError(
+                    f"G returned a {type(x).__name__}; as_generator(G, pick=...) takes x from it"
+                )
+            d = logit(x)
+        log_p = log_prob(z)
+        check_rows("logit", d, len(z))  # before the two are added
+        check_rows("prior", log_p, len(z))
+        return -log_p - d.to(z.dtype)
 
     return energy
