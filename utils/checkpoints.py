@@ -124,7 +124,4 @@ def load_checkpoint(name: str, folder: Path = CHECKPOINTS) -> tuple[dict[str, di
 
 def freeze(module: nn.Module, device: torch.device | str | None = None) -> nn.Module:
     """Put a module in evaluation mode with no parameter requiring a gradient; returns it."""
-    module.to(device).eval().requires_grad_(False)
-    if all(p.device.type != "mps" for p in module.parameters()):
-        module.to(memory_format=torch.channels_last)  # 15 to 25 % faster for these networks on a CPU
-    return module
+    return module.to(device).eval().requires_grad_(False)
