@@ -294,6 +294,7 @@ def train_gan(
         with autocast():
             value_g = loss.generator(D.judge(fake_maps).float())
         descend(run.optim_g, value_g)
+        D.requires_grad_(True)
         means = {"logit_real": real_outputs.mean(), "logit_fake": fake_outputs.mean()}
         return {"loss_d": value, **means, "loss_g": value_g}
 
