@@ -15,11 +15,11 @@ from torch import nn
 from data.recipes.playground import CELLS, PLANES, PLAYGROUND, QUALITIES, SCALE
 from notebooks.tools.playground import HERE, main, package_networks, stored_networks
 from utils.checkpoints import read_card
-from utils.density_ratio import Affine, GridLogit
+from utils.density_ratio import Affine
 from utils.energy import latent_energy, standard_normal
 from utils.metrics.toy import assign, energy_distance, high_quality_share, mode_balance
 from utils.samplers import energy_and_gradient, hmc, mala, sample, ula
-from utils.toy import TARGETS
+from utils.toy import TARGETS, GridLogit
 from utils.zoo import build, checkpoint_of
 
 KEYS = [f"{target}-{quality}" for target in PLANES for quality in QUALITIES]

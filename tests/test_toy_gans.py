@@ -7,11 +7,11 @@ from torch import nn
 from data.recipes import toy_gans
 from gifs import common, gaussians
 from utils import zoo
-from utils.density_ratio import GridLogit, logistic_loss, logits_of
+from utils.density_ratio import logistic_loss, logits_of
 from utils.metrics.toy import high_quality_share
 from utils.plotting import grid_points
 from utils.samplers import energy_and_gradient
-from utils.toy import TARGETS, GaussianMixture
+from utils.toy import TARGETS, GaussianMixture, GridLogit
 
 
 def seeded(seed):

@@ -63,17 +63,12 @@ draw_images = draw_from(IMAGES)
 
 
 def settings(**changes) -> TrainConfig:
-    return TrainConfig(**({"n_steps": 8, "batch_size": 8, "log_every": 2, "save_every": 3} | changes))
+    small = {"n_steps": 8, "batch_size": 8, "norm_batches": 1, "log_every": 2, "save_every": 3}
+    return TrainConfig(**(small | changes))
 
 
 def train(modules, draw_real, config, run_dir=None, on_save=None):
     return train_gan(*modules, draw_real, config, run_dir, on_save, progress=False)
-
-
-@pytest.fixture(autouse=True)
-def few_batches(monkeypatch):
-    """The last step of a run, in small."""
-    monkeypatch.setattr(recompute_batch_norm, "__defaults__", (3, 32, 0))
 
 
 # --- it learns
@@ -118,6 +113,92 @@ def test_draw_from_scales_and_repeats():
     assert distance.amin(1).max() < 1e-6
     assert len(distance.argmin(1).unique()) > 40
     assert torch.equal(images, draw_images(200, torch.Generator().manual_seed(1)))
+
+
+def test_draw_from_takes_floats_as_they_are_and_refuses_other_ranges():
+    floats = IMAGES.float() / 127.5 - 1
+    assert torch.equal(
+        draw_from(floats)(20, torch.Generator().manual_seed(1)),
+        draw_images(20, torch.Generator().manual_seed(1)),
+    )
+    for wrong in (IMAGES / 255, IMAGES.float(), IMAGES.long(), floats * float("nan")):
+        with pytest.raises(ValueError, match=r"images are .* give uint8, or floats"):
+            draw_from(wrong)
+
+
+@pytest.mark.parametrize("n_last", [3, 16])
+def test_a_short_last_batch_is_split_by_what_came(n_last):
+    """All real points score 10, all fakes -10, in a full batch and in the loader's last one."""
+
+    class Score(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return self.scale * x[:, 0]
+
+    class Point(nn.Module):
+        latent_dim = 1
+
+        def __init__(self):
+            super().__init__()
+            self.at = nn.Parameter(torch.tensor([-10.0]))
+
+        def forward(self, z):
+            return 0 * z + self.at
+
+    batches = iter([torch.full((n, 1), 10.0) for n in (8, n_last)])
+    config = settings(n_steps=2, log_every=1, lr_g=0, lr_d=0)
+    rows = train((Point(), Score()), lambda n, g: next(batches), config).history
+    assert [(row["logit_real"], row["logit_fake"]) for row in rows] == [(10, -10), (10, -10)]
+
+
+def test_a_discriminator_that_returns_its_batch_mean_is_named():
+    with pytest.raises(ValueError, match="D returned shape"):
+        train((Generator(), MeanOf(Discriminator())), draw_toy, settings())
+
+
+class MeanOf(nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        return self.body(x).mean().view(1)
+
+
+def test_networks_with_computed_weights_or_five_dimensions_train_twice():
+    class Foreign(Generator):
+        def __init__(self):
+            super().__init__()
+            nn.utils.spectral_norm(self.net[0])  # the old one, which keeps its product
+            self.odd = nn.Parameter(torch.zeros(1, 1, 1, 1, 2))
+
+        def forward(self, z):
+            return self.net(z) + self.odd.view(2)
+
+    G, D = Foreign(), nn.Sequential(nn.utils.spectral_norm(nn.Linear(2, 1)), nn.Flatten(0))
+    for n_steps in (2, 4):
+        result = train((G, D), draw_toy, settings(n_steps=n_steps))
+    z = torch.randn(3, 2)
+    assert not torch.equal(result.G_ema(z), G(z))  # the average has weights of its own
+
+
+def test_the_layout_of_the_networks_is_left_alone():
+    """A discriminator that flattens by `view` trains: nothing is put channels-last behind its back."""
+
+    class Viewing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 64, 1)
+
+        def forward(self, x):
+            return self.head(self.conv(x).view(len(x), -1)).view(-1)
+
+    G = nn.Sequential(nn.Linear(4, 192), nn.Unflatten(1, (3, 8, 8)))
+    G.latent_dim = 4
+    train((G, Viewing()), draw_images, settings(n_steps=2))
 
 
 # --- parts of a step
@@ -250,7 +331,7 @@ def test_the_returned_average_has_fresh_statistics():
     result = train(tiny(), draw_images, settings())
     statistics = copy.deepcopy(result.G_ema.state_dict())
     assert not result.G_ema.training
-    recompute_batch_norm(result.G_ema)
+    recompute_batch_norm(result.G_ema, n_batches=1)
     assert all(torch.equal(statistics[k], v) for k, v in result.G_ema.state_dict().items())
 
 
@@ -287,9 +368,7 @@ CONFIG = settings(n_steps=11, d_steps=2, r1_weight=0.1, r1_every=2, ema_decay=0.
 
 @pytest.fixture(scope="module")
 def unbroken():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recompute_batch_norm, "__defaults__", (3, 32, 0))
-        return train(tiny(), draw_images, CONFIG)
+    return train(tiny(), draw_images, CONFIG)
 
 
 def assert_same(result, expected):
@@ -441,7 +520,7 @@ def test_divergence_is_an_error_and_is_not_saved(tmp_path):
 @pytest.mark.parametrize(
     "setting",
     [{"loss": "mse"}, {"precision": "float16"}]
-    + [{name: 0} for name in ("n_steps", "batch_size", "d_steps", "log_every", "save_every")],
+    + [{name: 0} for name in ("n_steps", "batch_size", "d_steps", "norm_batches", "log_every", "save_every")],
 )
 def test_bad_settings_are_named(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):

@@ -6,12 +6,15 @@ calibrated. Everything here weighs the two classes equally, so that no log(n_rea
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
+from utils.energy import check_rows
 from utils.losses import logistic_discriminator, r1_penalty
 from utils.toy import GaussianMixture
 
@@ -36,6 +39,8 @@ class FeatureHead(nn.Module):
 
     def __init__(self, body: nn.Module, hidden: int = 256):
         super().__init__()
+        if not hasattr(body, "features") or not hasattr(body, "feature_dim"):
+            raise ValueError("body needs features(x) -> (n, f) and feature_dim = f; or train all of it")
         self.body = body.requires_grad_(False)
         self.net = nn.Sequential(
             nn.Linear(body.feature_dim, hidden), nn.LeakyReLU(0.1),
@@ -65,7 +70,7 @@ class CoarseLogit(nn.Module):
     Args:
         body: d, (n, c, size, size) -> (n,).
         factor: side of a block in pixels.
-        size: what the coarse image is enlarged to, by repeating pixels.
+        size: what the coarse image is enlarged to, by repeating pixels; one channel is repeated too.
     """
 
     def __init__(self, body: nn.Module, factor: int, size: int = 32):
@@ -73,38 +78,39 @@ class CoarseLogit(nn.Module):
         self.body, self.factor, self.size = body, factor, size
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(F.interpolate(F.avg_pool2d(x, self.factor), size=self.size))
+        coarse = F.interpolate(F.avg_pool2d(x, self.factor), size=self.size)
+        return self.body(coarse.expand(-1, 3, -1, -1))
 
 
-def platt(real_logits: Tensor, fake_logits: Tensor, n_iterations: int = 50) -> tuple[float, float]:
-    """Slope and intercept that minimise the logistic loss of `slope * d + intercept`, by Newton's method.
+def _vectors(**logits: Tensor) -> list[Tensor]:
+    """The logits in float64 on the CPU, after a check that each is (n,) and finite."""
+    for name, d in logits.items():
+        check_rows(name, d, len(d))
+        if len(d) == 0 or not d.isfinite().all():
+            raise FloatingPointError(
+                f"{name} must be finite, one or more; {int((~d.isfinite()).sum())} are not"
+            )
+    return [d.detach().cpu().double() for d in logits.values()]
 
-    Give logits of held-out real images and of fresh samples: on data that D was fitted to, the slope is
-    too steep.
+
+def platt(real_logits: Tensor, fake_logits: Tensor) -> tuple[float, float]:
+    """Slope and intercept that minimise the logistic loss of `slope * d + intercept`, by scikit-learn.
+
+    Give logits (n,) of held-out real images and of fresh samples: on data that D was fitted to, the slope is
+    too steep. Where d is constant both are 0, with a warning.
     """
-    real_logits, fake_logits = real_logits.cpu().double(), fake_logits.cpu().double()
-    if real_logits.min() >= fake_logits.max() or fake_logits.min() >= real_logits.max():
+    real, fake = _vectors(real_logits=real_logits, fake_logits=fake_logits)
+    d = torch.cat([real, fake])
+    scale, middle = d.std(correction=0), d.mean()
+    if scale <= 1e-6 * (1e-6 + middle.abs()):
+        warnings.warn("d is constant: it cannot tell real from fake, the slope is 0", stacklevel=2)
+        return 0.0, 0.0
+    if real.min() >= fake.max() or fake.min() >= real.max():
         raise FloatingPointError("real_logits and fake_logits do not overlap: the best slope is infinite")
-    d = torch.cat([real_logits, fake_logits])
-    y = torch.cat([torch.ones_like(real_logits), torch.zeros_like(fake_logits)])
-    weight = torch.where(y == 1, 0.5 / len(real_logits), 0.5 / len(fake_logits))
-    design = torch.stack([d, torch.ones_like(d)], 1)  # (n, 2)
-
-    def loss(theta: Tensor) -> Tensor:
-        return (weight * F.softplus((1 - 2 * y) * (design @ theta))).sum()
-
-    theta = torch.zeros(2, dtype=torch.float64)
-    for _ in range(n_iterations):
-        p = torch.sigmoid(design @ theta)
-        gradient = design.T @ (weight * (p - y))
-        hessian = design.T @ (design * (weight * p * (1 - p))[:, None])
-        step = torch.linalg.solve(hessian, gradient)
-        if gradient @ step < 1e-18:
-            return theta[0].item(), theta[1].item()
-        while loss(theta - step) > loss(theta) and step.abs().max() > 1e-12:
-            step = step / 2  # far from the optimum a full Newton step can overshoot
-        theta = theta - step
-    raise FloatingPointError(f"platt did not converge in {n_iterations} iterations; are all logits finite?")
+    fit = LogisticRegression(C=math.inf, class_weight="balanced", solver="newton-cholesky", tol=1e-10)
+    fit.fit(((d - middle) / scale)[:, None].numpy(), [1] * len(real) + [0] * len(fake))
+    slope = fit.coef_[0, 0] / scale.item()
+    return slope, fit.intercept_[0] - slope * middle.item()
 
 
 def fit_logit(
@@ -129,9 +135,14 @@ def fit_logit(
     Every `check_every` steps, and after the last, the held-out loss is taken; after `patience` checks
     without a new best the fit stops, and the best weights are put back. With `decay` the learning rate
     falls linearly to 0. Returns [(step, held-out loss)].
+
+    Where supports hardly overlap, as on images, a fit to the end separates well and guides badly: check
+    every few steps there, and fit a `CoarseLogit` or a `FeatureHead` (notebooks 10 and 11).
     """
     generator = torch.Generator().manual_seed(seed)
     weights = [p for p in logit.parameters() if p.requires_grad]
+    if not weights:
+        raise ValueError("logit has nothing to train: it is frozen; call logit.requires_grad_(True) first")
     optimiser = torch.optim.AdamW(weights, lr, betas=(0.5, 0.999), weight_decay=weight_decay)
     device = weights[0].device.type
     logit.eval()
@@ -142,8 +153,9 @@ def fit_logit(
         optimiser.param_groups[0]["lr"] = lr * (1 - (step - 1) / n_steps if decay else 1)
         real, fake = draw_real(batch_size, generator), draw_fake(batch_size, generator)
         with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
-            real_logits, fake_logits = logit(torch.cat([real, fake])).float().chunk(2)
-        loss = logistic_discriminator(real_logits, fake_logits)
+            d = logit(torch.cat([real, fake])).float()
+        check_rows("logit", d, len(real) + len(fake))
+        loss = logistic_discriminator(d[: len(real)], d[len(real) :])
         if r1_weight:
             loss = loss + r1_weight * r1_penalty(logit, real)
         optimiser.zero_grad()
@@ -165,23 +177,29 @@ def fit_logit(
 @torch.no_grad()
 def logits_of(logit: Logit, images: Tensor, batch_size: int = 500) -> Tensor:
     """d of float images in [-1, 1] (n, c, h, w), or of features, in batches; (n,)."""
-    return torch.cat([logit(part).float() for part in images.split(batch_size)])
+    parts = images.split(batch_size)
+    logits = [logit(part) for part in parts]
+    for d, part in zip(logits, parts, strict=True):
+        check_rows("logit", d, len(part))
+    return torch.cat(logits).float()
 
 
 def logistic_loss(real_logits: Tensor, fake_logits: Tensor) -> float:
     """Mean of the two classes' cross-entropies in nats: log 2 = 0.693 for a useless d, lower is better."""
-    return 0.5 * logistic_discriminator(real_logits.double(), fake_logits.double()).item()
+    return 0.5 * logistic_discriminator(*_vectors(real_logits=real_logits, fake_logits=fake_logits)).item()
 
 
 def accuracy(real_logits: Tensor, fake_logits: Tensor) -> float:
     """Share of right decisions at d = 0, both classes weighing the same."""
-    return 0.5 * ((real_logits > 0).double().mean() + (fake_logits <= 0).double().mean()).item()
+    real, fake = _vectors(real_logits=real_logits, fake_logits=fake_logits)
+    return 0.5 * ((real > 0).double().mean() + (fake <= 0).double().mean()).item()
 
 
 def reliability_curve(real_logits: Tensor, fake_logits: Tensor, n_bins: int = 12) -> tuple[Tensor, Tensor]:
     """Mean predicted P(real) and observed share of real data in bins of equal count, each (n_bins,)."""
-    n = min(len(real_logits), len(fake_logits))  # equal classes
-    p = torch.sigmoid(torch.cat([real_logits[:n], fake_logits[:n]]).cpu().double())
+    real, fake = _vectors(real_logits=real_logits, fake_logits=fake_logits)
+    n = min(len(real), len(fake))  # equal classes
+    p = torch.sigmoid(torch.cat([real[:n], fake[:n]]))
     y = torch.cat([torch.ones(n), torch.zeros(n)]).double()
     order = p.argsort()
     predicted = torch.stack([part.mean() for part in p[order].tensor_split(n_bins)])
@@ -197,60 +215,33 @@ def calibration_error(real_logits: Tensor, fake_logits: Tensor, n_bins: int = 12
 
 def effective_ratio_check(fake_logits: Tensor) -> float:
     """log of the mean of exp(d) over samples of p_g: 0 for a true log ratio, since E_{p_g}[p_d/p_g] = 1."""
-    return (torch.logsumexp(fake_logits.double(), 0) - torch.tensor(float(len(fake_logits))).log()).item()
+    (fake,) = _vectors(fake_logits=fake_logits)
+    return torch.logsumexp(fake, 0).item() - math.log(len(fake))
 
 
-class GridLogit(nn.Module):
-    """d(x) = log p_d(x) - log p_g(x) in the plane, with p_g from very many samples: nearly the exact ratio.
+def weight_ess(fake_logits: Tensor) -> float:
+    """Draws of p_d that the samples are worth by their weights w = exp(d): (sum w)^2 / sum w^2, 1 to n."""
+    (fake,) = _vectors(fake_logits=fake_logits)
+    return (2 * torch.logsumexp(fake, 0) - torch.logsumexp(2 * fake, 0)).exp().item()
 
-    The samples are counted on n x n cells of [-extent, extent]^2, the counts smoothed by a Gaussian of
-    `bandwidth`, and log p_g is interpolated by cubics, so that d has a continuous gradient. The error is
-    the smoothing's bias, of order bandwidth^2, plus the counts' noise. Where p_g is below one sample a
-    cell, it is held there.
-    """
 
-    def __init__(
-        self,
-        log_prob: Logit,
-        draw_fake: Callable[[int, torch.Generator], Tensor],
-        generator: torch.Generator,
-        *,
-        n_samples: int = 4_000_000,
-        extent: float = 4.0,
-        n: int = 800,
-        bandwidth: float = 0.02,
-    ):
-        super().__init__()
-        self.log_prob, self.extent = log_prob, extent
-        counts = torch.zeros(n * n)
-        chunk = 500_000
-        for start in range(0, n_samples, chunk):
-            x = draw_fake(min(chunk, n_samples - start), generator).cpu()
-            cell = ((x / extent + 1) * (n / 2)).floor().long()  # (m, 2): column, row
-            inside = ((cell >= 0) & (cell < n)).all(1)
-            counts += torch.bincount(cell[inside, 1] * n + cell[inside, 0], minlength=n * n)
-        side = 2 * extent / n
-        reach = math.ceil(4 * bandwidth / side)
-        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) * side / bandwidth).square())
-        kernel = kernel / kernel.sum()
-        density = counts.view(1, 1, n, n)
-        density = F.conv2d(density, kernel.view(1, 1, 1, -1), padding=(0, reach))
-        density = F.conv2d(density, kernel.view(1, 1, -1, 1), padding=(reach, 0))
-        floor = kernel.max().square().item()  # the peak that a single sample makes
-        log_density = density.clamp_min(floor).log() - math.log(n_samples * side**2)
-        self.register_buffer("log_density", log_density)  # (1, 1, n, n)
-
-    def log_p_g(self, x: Tensor) -> Tensor:
-        """log p_g(x), (m, 2) -> (m,)."""
-        where = (x / self.extent).view(1, 1, -1, 2)  # cell centres map to pixel centres
-        values = F.grid_sample(
-            self.log_density, where.to(self.log_density), mode="bicubic", padding_mode="border",
-            align_corners=False,
-        )  # fmt: skip
-        return values.view(-1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.log_prob(x) - self.log_p_g(x)
+def describe(real_logits: Tensor, fake_logits: Tensor) -> dict[str, float]:
+    """What held-out logits (n,), (m,) say of d as a guide; a warning where it can do nothing, or too much."""
+    share = weight_ess(fake_logits) / len(fake_logits)
+    figures = {
+        "loss": logistic_loss(real_logits, fake_logits),
+        "accuracy": accuracy(real_logits, fake_logits),
+        "calibration_error": calibration_error(real_logits, fake_logits),
+        "log_mean_ratio": effective_ratio_check(fake_logits),
+        "ess_share": share,
+    }
+    if share > 0.95:
+        spread = f"d varies by {fake_logits.float().std():.2f} nats"
+        warnings.warn(f"{spread} over the samples: it guides nowhere. Calibrate it, or refit", stacklevel=2)
+    elif share < 0.005 or figures["accuracy"] > 0.99:
+        why = f"accuracy {figures['accuracy']:.3f}, weights worth {share:.2%} of the samples"
+        warnings.warn(f"d separates too well to guide ({why}): stop earlier, or coarser", stacklevel=2)
+    return figures
 
 
 def logit_snapshots(

@@ -5,11 +5,15 @@ Each target has `sample(n, generator) -> (n, dim)`, which is also what training 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.polynomial.legendre import leggauss
-from torch import Tensor
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -127,3 +131,51 @@ def distance_to_mode(x: Tensor, target: GaussianMixture) -> tuple[Tensor, Tensor
 
 
 TARGETS: dict[str, GaussianMixture | SwissRoll] = {"25-gaussians": gaussian_grid(), "swiss-roll": SwissRoll()}
+
+
+class GridLogit(nn.Module):
+    """d(x) = log p_d(x) - log p_g(x) in the plane, with p_g from very many samples: nearly the exact ratio.
+
+    The samples are counted on n x n cells of [-extent, extent]^2, the counts smoothed by a Gaussian of
+    `bandwidth`, and log p_g is interpolated by cubics, so that d has a continuous gradient. The error is
+    the smoothing's bias, of order bandwidth^2, plus the counts' noise. Where p_g is below one sample a
+    cell, it is held there.
+    """
+
+    def __init__(
+        self,
+        log_prob: Callable[[Tensor], Tensor],
+        draw_fake: Callable[[int, torch.Generator], Tensor],
+        generator: torch.Generator,
+        *,
+        n_samples: int = 4_000_000,
+        extent: float = 4.0,
+        n: int = 800,
+        bandwidth: float = 0.02,
+    ):
+        super().__init__()
+        self.log_prob, self.extent = log_prob, extent
+        counts, side, chunk = torch.zeros(n * n), 2 * extent / n, 500_000
+        for start in range(0, n_samples, chunk):
+            x = draw_fake(min(chunk, n_samples - start), generator).cpu()
+            cell = ((x / extent + 1) * (n / 2)).floor().long()  # (m, 2): column, row
+            inside = ((cell >= 0) & (cell < n)).all(1)
+            counts += torch.bincount(cell[inside, 1] * n + cell[inside, 0], minlength=n * n)
+        density = gaussian_filter(counts.view(n, n).numpy(), bandwidth / side, mode="constant")
+        one = gaussian_filter(np.eye(1, 2 * n - 1, n - 1)[0], bandwidth / side)  # what a single sample makes
+        log_density = torch.from_numpy(density).clamp_min(one.max() ** 2).log() - math.log(
+            n_samples * side**2
+        )
+        self.register_buffer("log_density", log_density[None, None])  # (1, 1, n, n)
+
+    def log_p_g(self, x: Tensor) -> Tensor:
+        """log p_g(x), (m, 2) -> (m,)."""
+        where = (x / self.extent).view(1, 1, -1, 2)  # cell centres map to pixel centres
+        values = F.grid_sample(
+            self.log_density, where.to(self.log_density), mode="bicubic", padding_mode="border",
+            align_corners=False,
+        )  # fmt: skip
+        return values.view(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.log_prob(x) - self.log_p_g(x)

@@ -4,8 +4,7 @@ The loop knows no data set: it takes `draw_real(n, generator) -> (n, ...)`. Ever
 from one `torch.Generator`, whose state is saved, so an interrupted run ends as an unbroken one would.
 """
 
-import copy
-import csv
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,8 @@ from tqdm.auto import tqdm
 from utils.augmentation import POLICIES, augment
 from utils.checkpoints import write_atomically
 from utils.images import to_unit
-from utils.losses import LOSSES, GANLoss, ebgan, gradient_penalty, pulling_away, r1_penalty
+from utils.losses import LOSSES, ebgan, gradient_penalty, pulling_away, r1_penalty
+from utils.models.layers import copy_network
 
 DrawReal = Callable[[int, torch.Generator], Tensor]
 
@@ -42,6 +42,7 @@ class TrainConfig:
     margin: float = 10.0  # of the loss "ebgan", in which D returns an energy
     pulling_away_weight: float = 0.0  # in G's loss, on D.features of its batch; 0.1 in EBGAN's paper
     ema_decay: float = 0.999
+    norm_batches: int = 100  # batches of 256 that refit the averaged generator's batch norms in the end
     precision: str = "float32"  # or "bfloat16": autocast, about twice as fast on recent CPUs and GPUs
     compile: bool = False  # compile G: a third less time for it on a CPU, after a minute
     augment: tuple[str, ...] = ()  # changes made to all that D sees: "colour", "translation"
@@ -55,7 +56,7 @@ class TrainConfig:
             raise ValueError(f"loss={self.loss!r} is unknown; choose one of {', '.join(LOSSES)}")
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision={self.precision!r} is unknown; use 'float32' or 'bfloat16'")
-        for name in ("n_steps", "batch_size", "d_steps", "log_every", "save_every"):
+        for name in ("n_steps", "batch_size", "d_steps", "norm_batches", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if unknown := [name for name in self.augment if name not in POLICIES]:
@@ -76,23 +77,25 @@ class TrainResult:
     seconds: float = 0.0
 
 
-def loss_of(config: TrainConfig) -> GANLoss:
-    """The pair of losses that `config` names."""
-    return ebgan(config.margin) if config.loss == "ebgan" else LOSSES[config.loss]
-
-
 def draw_from(images: Tensor, device: torch.device | str = "cpu", mirror: bool = False) -> DrawReal:
-    """A `draw_real` that picks uint8 images (n, c, h, w) with replacement and scales them to [-1, 1].
+    """A `draw_real` that picks images (n, c, h, w) with replacement, as float32 in [-1, 1].
 
-    With `mirror` each is flipped left to right with probability 1/2.
+    uint8 is scaled by `images.to_unit`; floats must lie in [-1, 1] already. With `mirror` each image is
+    flipped left to right with probability 1/2.
     """
+    scale = to_unit if images.dtype == torch.uint8 else Tensor.float
+    if scale is Tensor.float and not (
+        images.is_floating_point() and -1 <= images.min() < 0 <= images.max() <= 1
+    ):
+        spread = f"{images.dtype} from {images.min():.3g} to {images.max():.3g}"
+        raise ValueError(f"images are {spread}; give uint8, or floats that fill [-1, 1]")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         picked = images[torch.randint(len(images), (n,), generator=generator)]
         if mirror:
             flip = torch.rand(n, 1, 1, 1, generator=generator) < 0.5
             picked = torch.where(flip, picked.flip(3), picked)
-        return to_unit(picked.to(device))
+        return scale(picked.to(device))
 
     return draw
 
@@ -136,7 +139,7 @@ class _Run:
 
     def __init__(self, G: nn.Module, D: nn.Module, config: TrainConfig):
         self.G, self.D, self.config = G, D, config
-        self.G_ema = copy.deepcopy(G).requires_grad_(False)
+        self.G_ema = copy_network(G).requires_grad_(False)
         self.optim_g = torch.optim.Adam(G.parameters(), config.lr_g, config.betas)
         D.requires_grad_(True)  # an interrupted call may have left it off
         trained = [p for p in D.parameters() if p.requires_grad]  # a projected D is frozen in part
@@ -147,13 +150,7 @@ class _Run:
         self.history: list[dict[str, float]] = []
 
     def _parts(self) -> dict:
-        return {
-            "G": self.G,
-            "D": self.D,
-            "G_ema": self.G_ema,
-            "optim_g": self.optim_g,
-            "optim_d": self.optim_d,
-        }
+        return {name: getattr(self, name) for name in ("G", "D", "G_ema", "optim_g", "optim_d")}
 
     def save(self, path: Path) -> None:
         state = {name: part.state_dict() for name, part in self._parts().items()}
@@ -186,14 +183,8 @@ class _Run:
 
 
 def _write_history(path: Path, history: list[dict[str, float]]) -> None:
-    def write(temporary: Path) -> None:
-        with open(temporary, "w", newline="") as file:
-            table = csv.DictWriter(file, fieldnames=list(history[0]))
-            table.writeheader()
-            table.writerows(history)
-
-    if history:
-        write_atomically(path, write)
+    lines = [",".join(map(str, row)) for row in (history[0], *(row.values() for row in history))]
+    write_atomically(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n"))
 
 
 def train_gan(
@@ -219,15 +210,12 @@ def train_gan(
         stop: train no further than the saved state, and return that.
     """
     device = next(G.parameters()).device
-    if device.type != "mps":  # channels-last convolutions are faster on CPU and CUDA
-        G.to(memory_format=torch.channels_last)
-        D.to(memory_format=torch.channels_last)
     run = _Run(G, D, config)
     state_path = run_dir / "state.pt" if run_dir else None
     if state_path and state_path.exists():
         run.load(state_path)
 
-    loss = loss_of(config)
+    loss = ebgan(config.margin) if config.loss == "ebgan" else LOSSES[config.loss]
     forward_g = torch.compile(G) if config.compile else G
     G.train()
     D.train()
@@ -237,18 +225,31 @@ def train_gan(
     def autocast() -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
 
-    def draw_latent() -> Tensor:
-        return torch.randn(config.batch_size, G.latent_dim, generator=run.generator).to(device)
+    def descend(optimiser: torch.optim.Optimizer, value: Tensor) -> None:
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+
+    def draw_latent(n: int) -> Tensor:
+        return torch.randn(n, G.latent_dim, generator=run.generator).to(device)
+
+    def split(outputs: Tensor, n_real: int) -> tuple[Tensor, Tensor]:
+        """Real and fake, as many of each as came: a loader's last batch can be short."""
+        if outputs.shape[:1] != (2 * n_real,):
+            raise ValueError(
+                f"D returned shape {tuple(outputs.shape)}; it needs {2 * n_real} rows, as it got"
+            )
+        return outputs[:n_real], outputs[n_real:]
 
     def step_discriminator() -> dict[str, Tensor]:
         real = draw_real(config.batch_size, run.generator)
         with autocast():
             with torch.no_grad():
-                fake = forward_g(draw_latent())
+                fake = forward_g(draw_latent(len(real)))
             # one pass over both: one power iteration of spectral norm, one set of kernels
             both = augment(torch.cat([real, fake.to(real.dtype)]), config.augment, run.generator)
             logits = D(both).float()
-        real_logits, fake_logits = logits.split(config.batch_size)
+        real_logits, fake_logits = split(logits, len(real))
         value = loss.discriminator(real_logits, fake_logits)
         total = value
         if config.r1_weight and run.step % config.r1_every == 0:
@@ -256,26 +257,21 @@ def train_gan(
         if config.gradient_penalty_weight:
             penalty = gradient_penalty(D, real, fake.to(real.dtype), run.generator)
             total = total + config.gradient_penalty_weight * penalty
-        run.optim_d.zero_grad()
-        total.backward()
-        run.optim_d.step()
+        descend(run.optim_d, total)
         if config.weight_clip:
-            with torch.no_grad():
-                for weight in D.parameters():
-                    weight.clamp_(-config.weight_clip, config.weight_clip)
+            for weight in D.parameters():
+                weight.data.clamp_(-config.weight_clip, config.weight_clip)
         return {"loss_d": value, "logit_real": real_logits.mean(), "logit_fake": fake_logits.mean()}
 
     def step_generator() -> dict[str, Tensor]:
         D.requires_grad_(False)  # only G's gradient is wanted
         with autocast():
-            fake = forward_g(draw_latent())
+            fake = forward_g(draw_latent(config.batch_size))
             fake_logits = D(augment(fake, config.augment, run.generator)).float()
         value = total = loss.generator(fake_logits)
         if config.pulling_away_weight:
             total = total + config.pulling_away_weight * pulling_away(D.features(fake).float())
-        run.optim_g.zero_grad()
-        total.backward()
-        run.optim_g.step()
+        descend(run.optim_g, total)
         D.requires_grad_(True)
         return {"loss_g": value}
 
@@ -284,28 +280,23 @@ def train_gan(
         D.requires_grad_(False)
         real = draw_real(config.batch_size, run.generator)
         with autocast():
-            fake = forward_g(draw_latent()).to(real.dtype)
+            fake = forward_g(draw_latent(len(real))).to(real.dtype)
             with torch.no_grad():
                 real_maps = D.project(augment(real, config.augment, run.generator))
             fake_maps = D.project(augment(fake, config.augment, run.generator))  # with a way back to G
             D.requires_grad_(True)
             both = [torch.cat([r, f.detach()]) for r, f in zip(real_maps, fake_maps, strict=True)]
             outputs = D.judge(both).float()
-        real_outputs, fake_outputs = outputs.split(config.batch_size)
+        real_outputs, fake_outputs = split(outputs, len(real))
         value = loss.discriminator(real_outputs, fake_outputs)
-        run.optim_d.zero_grad()
-        value.backward()
-        run.optim_d.step()
+        descend(run.optim_d, value)
         D.requires_grad_(False)
         with autocast():
             value_g = loss.generator(D.judge(fake_maps).float())
-        run.optim_g.zero_grad()
-        value_g.backward()
-        run.optim_g.step()
-        return {
-            "loss_d": value, "logit_real": real_outputs.mean(), "logit_fake": fake_outputs.mean(),
-            "loss_g": value_g,
-        }  # fmt: skip
+        descend(run.optim_g, value_g)
+        D.requires_grad_(True)
+        means = {"logit_real": real_outputs.mean(), "logit_fake": fake_outputs.mean()}
+        return {"loss_d": value, **means, "loss_g": value_g}
 
     while run.step < config.n_steps and not stop:
         factor = learning_rate_factor(run.step, config)
@@ -325,7 +316,7 @@ def train_gan(
         last = run.step == config.n_steps
         if run.step % config.log_every == 0 or last:
             row = {"step": run.step, **{k: v.item() for k, v in row.items()}}
-            if not all(map(_finite, row.values())):
+            if not all(map(math.isfinite, row.values())):
                 raise FloatingPointError(
                     f"step {run.step}: a loss is not finite ({row}); lower lr_g and lr_d"
                 )
@@ -334,13 +325,10 @@ def train_gan(
             bar.set_postfix(D=f"{row['loss_d']:.3f}", G=f"{row['loss_g']:.3f}")
         if run_dir and (run.step % config.save_every == 0 or last):
             run.save(state_path)
-            _write_history(run_dir / "metrics.csv", run.history)
+            if run.history:
+                _write_history(run_dir / "metrics.csv", run.history)
         if on_save and (run.step % config.save_every == 0 or last):
             on_save(run.step, run.G_ema)
     bar.close()
-    recompute_batch_norm(run.G_ema)
+    recompute_batch_norm(run.G_ema, config.norm_batches)
     return TrainResult(G, run.G_ema, D, run.history, run.seconds)
-
-
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")

@@ -14,17 +14,18 @@ from utils.density_ratio import (
     Affine,
     CoarseLogit,
     FeatureHead,
-    GridLogit,
+    describe,
     fit_logit,
     logistic_loss,
     logits_of,
     platt,
 )
+from utils.energy import prior_of
 from utils.models import build_gan
 from utils.models.dcgan import DCGANDiscriminator
-from utils.models.layers import bake
+from utils.models.layers import bake, channels_last, copy_network
 from utils.models.mlp import MLPDiscriminator, MLPGenerator
-from utils.toy import TARGETS, GaussianMixture, SwissRoll
+from utils.toy import TARGETS, GaussianMixture, GridLogit, SwissRoll
 
 HIDDEN = 256
 COARSE_FACTOR, COARSE_WIDTH = 4, 16  # blocks of 4 x 4 pixels; base channels of a discriminator at 32 px
@@ -71,18 +72,87 @@ def load_logit(
     return freeze(bake(logit), next(D.parameters()).device)
 
 
-def new_coarse_logit(seed: int = 0) -> CoarseLogit:
-    """An untrained d of images averaged over blocks."""
+def new_coarse_logit(seed: int = 0, factor: int = COARSE_FACTOR) -> CoarseLogit:
+    """An untrained d of images averaged over blocks of `factor` pixels."""
     torch.manual_seed(seed)
-    return CoarseLogit(DCGANDiscriminator(COARSE_WIDTH, image_size=32), COARSE_FACTOR)
+    return CoarseLogit(channels_last(DCGANDiscriminator(COARSE_WIDTH, image_size=32)), factor)
 
 
 @torch.no_grad()
 def draw_samples(G: nn.Module, n: int, generator: torch.Generator, batch_size: int = 500) -> Tensor:
-    """n fresh samples of G, (n, 3, s, s)."""
-    device = next(G.parameters()).device
-    z = torch.randn(n, G.latent_dim, generator=generator).to(device)
+    """n fresh samples of G, such as images (n, 3, s, s)."""
+    z = prior_of(G).draw(n, generator).to(next(G.parameters(), torch.empty(0)).device)
     return torch.cat([G(part) for part in z.split(batch_size)])
+
+
+def samples_of(G: nn.Module) -> Callable[[int, torch.Generator], Tensor]:
+    """`draw_fake(n, generator)` of a frozen generator."""
+    return lambda n, generator: draw_samples(G, n, generator)
+
+
+def calibrate(
+    logit: nn.Module, draw_real: Callable, draw_fake: Callable, n: int = 10_000, seed: int = 100
+) -> Affine:
+    """A frozen copy of `logit` with Platt's slope and intercept from n real points and n samples, held out.
+
+    Warns where the result can guide nowhere, or separates too well to guide (`density_ratio.describe`).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    logit = freeze(copy_network(logit) if isinstance(logit, nn.Module) else logit)
+    pair = [logits_of(logit, x) for x in (draw_real(n, generator), draw_fake(n, generator))]
+    slope, intercept = platt(*pair)
+    describe(*(slope * d + intercept for d in pair))
+    return freeze(Affine(logit, slope, intercept))
+
+
+def refit(
+    G: nn.Module,
+    draw_real: Callable,
+    n_steps: int = 2500,
+    r1_weight: float = 1e-4,
+    seed: int = 0,
+    *,
+    draw_held_out: Callable | None = None,
+) -> tuple[Affine, list[tuple[int, float]]]:
+    """A new logit fitted to the frozen G by the logistic loss and Platt-scaled, and its held-out history.
+
+    In the plane fresh data cost nothing, so there is no overfitting to stop early, and the held-out data come
+    from `draw_real` too. A little R1 keeps d from growing without bound where there are data but hardly any
+    samples. Of images d sees means over blocks alone, 8 on a side, and the fit stops as soon as the loss on
+    `draw_held_out`, images that draw_real never gives, stays above its best: supports of images hardly
+    overlap, and a d that separates them guides worse than none (notebooks 10 and 11).
+
+    Raises:
+        ValueError: draw_held_out is missing where draw_real gives images.
+    """
+    draw_fake, generator = samples_of(G), torch.Generator().manual_seed(10_000 + seed)
+    images = draw_real(1, torch.Generator().manual_seed(0)).ndim == 4
+    if images and draw_held_out is None:
+        raise ValueError("draw_held_out is missing: on images give draw(n, generator) of images held out")
+    draw_held_out, n = draw_held_out or draw_real, 2000 if images else 10_000
+    real, fake = draw_held_out(n, generator), draw_fake(n, generator)
+    torch.manual_seed(1000 + seed)
+    if images:
+        logit = new_coarse_logit(1000 + seed, max(1, real.shape[-1] // 8))
+        fit = {"lr": 2e-4, "batch_size": 64, "check_every": 10, "patience": 10}
+    else:
+        logit = MLPDiscriminator(**ARCHITECTURE)
+        fit = {
+            "lr": 4e-3,
+            "batch_size": 512,
+            "check_every": 250,
+            "patience": 1 + n_steps // 250,
+            "decay": True,
+        }
+
+    def held_out() -> float:
+        return logistic_loss(logits_of(logit, real), logits_of(logit, fake))
+
+    logit = logit.to(real.device)
+    history = fit_logit(
+        logit, draw_real, draw_fake, held_out, n_steps=n_steps, r1_weight=r1_weight, seed=seed, **fit
+    )
+    return calibrate(logit, draw_held_out, draw_fake, n), history
 
 
 # -- the plane ------------------------------------------------------------------------------------------
@@ -119,50 +189,6 @@ def load_toy_gan(
     G.load_state_dict(states[f"{quality}-{seed}-G"])
     D.load_state_dict(states[f"{quality}-{seed}-D"])
     return freeze(G, device), freeze(D, device)
-
-
-def samples_of(G: nn.Module) -> Callable[[int, torch.Generator], Tensor]:
-    """`draw_fake(n, generator)` of a frozen generator."""
-
-    @torch.no_grad()
-    def draw(n: int, generator: torch.Generator) -> Tensor:
-        z = torch.randn(n, G.latent_dim, generator=generator)
-        return G(z.to(next(G.parameters()).device))
-
-    return draw
-
-
-def calibrate(
-    logit: nn.Module, draw_real: Callable, draw_fake: Callable, n: int = 10_000, seed: int = 100
-) -> Affine:
-    """`logit` with Platt's slope and intercept from n fresh real points and n fresh samples."""
-    generator = torch.Generator().manual_seed(seed)
-    real, fake = draw_real(n, generator), draw_fake(n, generator)
-    return freeze(Affine(logit, *platt(logits_of(logit, real), logits_of(logit, fake))))
-
-
-def refit(
-    G: nn.Module, draw_real: Callable, n_steps: int = 2500, r1_weight: float = 1e-4, seed: int = 0
-) -> tuple[Affine, list[tuple[int, float]]]:
-    """A new logit fitted to the frozen G by the logistic loss and Platt-scaled, and its held-out history.
-
-    In the plane fresh data cost nothing, so there is no overfitting to stop early. A little R1 keeps d from
-    growing without bound where there are data but hardly any samples.
-    """
-    draw_fake = samples_of(G)
-    generator = torch.Generator().manual_seed(10_000 + seed)
-    real, fake = draw_real(10_000, generator), draw_fake(10_000, generator)
-    torch.manual_seed(1000 + seed)
-    logit = MLPDiscriminator(**ARCHITECTURE).to(real.device)
-
-    def held_out() -> float:
-        return logistic_loss(logits_of(logit, real, 10_000), logits_of(logit, fake, 10_000))
-
-    history = fit_logit(
-        logit, draw_real, draw_fake, held_out, n_steps=n_steps, lr=4e-3, batch_size=512, decay=True,
-        r1_weight=r1_weight, check_every=250, patience=1 + n_steps // 250, seed=seed,
-    )  # fmt: skip
-    return calibrate(freeze(logit), draw_real, draw_fake), history
 
 
 def nearly_exact(

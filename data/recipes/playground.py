@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from data.recipes.toy_gans import settings
 from utils.checkpoints import freeze, read_card, save_checkpoint, write_atomically
 from utils.config import DATA
-from utils.density_ratio import Affine, GridLogit
+from utils.density_ratio import Affine
 from utils.energy import latent_energy, standard_normal
 from utils.plotting import image_grid
 from utils.samplers import sample, ula
 from utils.setup import ROOT
-from utils.toy import TARGETS, gaussian_ring
+from utils.toy import TARGETS, GridLogit, gaussian_ring
 from utils.training import train_gan
 from utils.zoo import build, calibrate, checkpoint_of, load_gan, load_logit, load_toy_gan, refit, samples_of
 

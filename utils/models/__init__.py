@@ -3,6 +3,7 @@
 from torch import nn
 
 from utils.models.dcgan import DCGANDiscriminator, DCGANGenerator
+from utils.models.layers import channels_last
 from utils.models.projected import ProjectedDiscriminator, ProjectedGenerator
 from utils.models.sngan import SNGANDiscriminator, SNGANGenerator
 
@@ -20,4 +21,5 @@ def build_gan(
     if family not in GANS:
         raise ValueError(f"family={family!r} is unknown; choose one of {', '.join(GANS)}")
     make_generator, make_discriminator = GANS[family]
-    return make_generator(latent_dim, g_width, image_size), make_discriminator(d_width, image_size)
+    networks = make_generator(latent_dim, g_width, image_size), make_discriminator(d_width, image_size)
+    return channels_last(networks[0]), channels_last(networks[1])
