@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
+from utils.selection import LatentGAN
 from utils.transport import FLOWS, discriminator_optimal_transport, effective_lipschitz, gradient_flow
 
 
@@ -46,7 +47,7 @@ def wavy(x):
 
 def starts(n: int, seed: int = 0) -> torch.Tensor:
     """The latents that a method with this seed begins with, if it draws nothing before."""
-    return torch.randn(n, 2, dtype=torch.float64, generator=seeded(seed))
+    return torch.randn(n, 2, generator=seeded(seed)).double()
 
 
 # --- the Lipschitz constant
@@ -81,16 +82,22 @@ def test_lipschitz_constant_needs_pairs():
 
 
 def test_dot_estimates_the_constant_from_pairs_of_samples():
-    samples = discriminator_optimal_transport(G, linear, 3, seeded(), space="data", n_pairs=2000, n_steps=0)
+    samples = discriminator_optimal_transport(
+        LatentGAN(G, linear), 3, seeded(), space="data", n_pairs=2000, n_steps=0
+    )
     assert 0.995 < samples.info["lipschitz"] <= 1
-    samples = discriminator_optimal_transport(G, linear, 3, seeded(), space="latent", n_pairs=2000, n_steps=0)
+    samples = discriminator_optimal_transport(
+        LatentGAN(G, linear), 3, seeded(), space="latent", n_pairs=2000, n_steps=0
+    )
     assert 3 * 0.995 < samples.info["lipschitz"] <= 3  # d(G(z)) is three times as steep in z
     first, second = starts(400).split(200)
     expected = effective_lipschitz(wavy, G(first), G(second))
-    samples = discriminator_optimal_transport(G, wavy, 3, seeded(), space="data", n_pairs=200, n_steps=0)
+    samples = discriminator_optimal_transport(
+        LatentGAN(G, wavy), 3, seeded(), space="data", n_pairs=200, n_steps=0
+    )
     assert samples.info["lipschitz"] == pytest.approx(expected)
     with pytest.raises(ValueError, match="K_eff = 0"):
-        discriminator_optimal_transport(G, lambda x: 0 * x[:, 0], 3, seeded())
+        discriminator_optimal_transport(LatentGAN(G, lambda x: 0 * x[:, 0]), 3, seeded())
 
 
 # --- DOT
@@ -102,7 +109,13 @@ def test_dot_on_a_linear_logit_walks_a_known_way(space, steepness, lipschitz):
     # the first step has no distance term; then each gains (steepness / K - 1) step_size along the slope
     n_steps, step_size = 12, 0.05
     samples = discriminator_optimal_transport(
-        G, linear, 40, seeded(), space=space, lipschitz=lipschitz, n_steps=n_steps, step_size=step_size
+        LatentGAN(G, linear),
+        40,
+        seeded(),
+        space=space,
+        lipschitz=lipschitz,
+        n_steps=n_steps,
+        step_size=step_size,
     )
     rate = steepness / lipschitz
     walked = step_size * (rate + (n_steps - 1) * (rate - 1)) * SLOPE
@@ -118,7 +131,7 @@ def test_dot_on_a_linear_logit_walks_a_known_way(space, steepness, lipschitz):
 
 def test_dot_stays_where_the_logit_is_flatter_than_its_constant():
     samples = discriminator_optimal_transport(
-        G, linear, 40, seeded(), space="data", lipschitz=2.0, step_size=0.01, n_steps=300
+        LatentGAN(G, linear), 40, seeded(), space="data", lipschitz=2.0, step_size=0.01, n_steps=300
     )
     assert (samples.x - G(starts(40))).norm(dim=1).max() <= 0.02
 
@@ -126,7 +139,7 @@ def test_dot_stays_where_the_logit_is_flatter_than_its_constant():
 def transport_into_the_bowl(n: int, radius: float, step_size: float = 0.02):
     """Where DOT and theory move n samples of G; radius is K_eff: |grad d| is the distance to CENTRE."""
     samples = discriminator_optimal_transport(
-        G, bowl, n, seeded(), space="data", lipschitz=radius, step_size=step_size, n_steps=800
+        LatentGAN(G, bowl), n, seeded(), space="data", lipschitz=radius, step_size=step_size, n_steps=800
     )
     y = G(starts(n))
     distance = (y - CENTRE).norm(dim=1, keepdim=True)
@@ -159,7 +172,7 @@ def test_dot_in_both_spaces_is_the_same_for_an_identity():
     identity = Identity().eval()
     settings = {"lipschitz": 0.7, "n_steps": 20}
     a, b = (
-        discriminator_optimal_transport(identity, wavy, 30, seeded(), space=space, **settings)
+        discriminator_optimal_transport(LatentGAN(identity, wavy), 30, seeded(), space=space, **settings)
         for space in ("data", "latent")
     )
     torch.testing.assert_close(a.x, b.x)
@@ -174,8 +187,7 @@ def test_dot_in_both_spaces_is_the_same_for_an_identity():
 def test_one_step_of_the_flow_is_its_formula(divergence, space):
     step_size = 0.3
     samples = gradient_flow(
-        G,
-        wavy,
+        LatentGAN(G, wavy),
         50,
         seeded(),
         divergence=divergence,
@@ -202,7 +214,13 @@ def test_one_step_of_the_flow_is_its_formula(divergence, space):
 def test_noise_of_the_flow():
     n, step_size, temperature = 40_000, 0.2, 0.07
     samples = gradient_flow(
-        G, linear, n, seeded(), temperature=temperature, n_steps=1, step_size=step_size, space="data"
+        LatentGAN(G, linear),
+        n,
+        seeded(),
+        temperature=temperature,
+        n_steps=1,
+        step_size=step_size,
+        space="data",
     )
     noise = samples.x - G(starts(n)).detach() - step_size * SLOPE
     assert noise.mean(0).abs().max() < 5 * (2 * step_size * temperature / n) ** 0.5
@@ -214,7 +232,13 @@ def test_the_flow_run_on_forgets_the_prior():
     # v' = (1 - eta) v + eta c + noise is an AR(1) process, whatever the prior of v
     n, step_size, temperature = 20_000, 0.2, 0.05
     samples = gradient_flow(
-        G, bowl, n, seeded(), temperature=temperature, n_steps=80, step_size=step_size, space="data"
+        LatentGAN(G, bowl),
+        n,
+        seeded(),
+        temperature=temperature,
+        n_steps=80,
+        step_size=step_size,
+        space="data",
     )
     variance = 2 * step_size * temperature / (1 - (1 - step_size) ** 2)
     assert (samples.x.mean(0) - CENTRE).abs().max() < 5 * (variance / n) ** 0.5
@@ -235,13 +259,15 @@ def test_one_step_of_the_flow_lowers_its_divergence():
     for temperature in (0.0, 0.5):
         settings = {"temperature": temperature, "step_size": 0.02, "space": "data"}
         values = [
-            free_energy(gradient_flow(G, logit, 20_000, seeded(), n_steps=k, **settings).x, temperature)
+            free_energy(
+                gradient_flow(LatentGAN(G, logit), 20_000, seeded(), n_steps=k, **settings).x, temperature
+            )
             for k in (0, 1, 2)
         ]
         assert values[0] > values[1] > values[2]
     # run on with the ratio of the start, it overshoots: the points collapse
     collapsed = gradient_flow(
-        G, logit, 2000, seeded(), temperature=0, step_size=0.2, n_steps=100, space="data"
+        LatentGAN(G, logit), 2000, seeded(), temperature=0, step_size=0.2, n_steps=100, space="data"
     )
     assert collapsed.x.var(0).max() < 1e-6
 
@@ -255,20 +281,20 @@ def test_one_step_of_the_flow_lowers_its_divergence():
         (discriminator_optimal_transport, {"space": "pixel"}, "space='pixel' is unknown"),
         (discriminator_optimal_transport, {"lipschitz": 0.0}, "lipschitz=0.0 must be positive"),
         (discriminator_optimal_transport, {"step_size": -1.0}, "step_size=-1.0 must be positive"),
-        (discriminator_optimal_transport, {"n_steps": -1}, "n_steps=-1 must be at least 0"),
+        (discriminator_optimal_transport, {"n_steps": -1}, "n_steps=-1 must be a whole number, at least 0"),
         (discriminator_optimal_transport, {"n_pairs": 0}, "n_pairs=0"),
         (gradient_flow, {"space": "pixel"}, "space='pixel' is unknown"),
         (gradient_flow, {"divergence": "TV"}, "divergence='TV' is unknown; choose one of KL, JS, log D"),
         (gradient_flow, {"temperature": -0.1}, "temperature=-0.1 must be 0 or more"),
         (gradient_flow, {"step_size": float("inf")}, "step_size=inf"),
-        (gradient_flow, {"n_steps": -1}, "n_steps=-1 must be at least 0"),
+        (gradient_flow, {"n_steps": -1}, "n_steps=-1 must be a whole number, at least 0"),
     ],
 )
 def test_bad_settings_name_the_argument(method, settings, message):
     with pytest.raises(ValueError, match=message):
-        method(G, wavy, 5, seeded(), **settings)
+        method(LatentGAN(G, wavy), 5, seeded(), **settings)
 
 
 def test_an_infinite_gradient_is_an_error():
     with pytest.raises(FloatingPointError, match="not finite"):
-        gradient_flow(G, lambda x: x.abs().sum(1).sqrt() * 0 + float("nan"), 5, seeded())
+        gradient_flow(LatentGAN(G, lambda x: x.abs().sum(1).sqrt() * 0 + float("nan")), 5, seeded())
