@@ -146,6 +146,7 @@ JOBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "cifar10": (cifar10, "execute notebook 10 into build/ and remake its animation"),
     "gifs": (module("gifs"), "make the animations anew"),
     "book": (module("notebooks.tools.book"), "the notebooks as a site, into build/book"),
+    "playground": (module("notebooks.tools.playground"), "one page that samples live in a browser"),
     "slides": (module("notebooks.tools.slides"), "one HTML deck a notebook, into build/slides"),
     "student": (module("notebooks.tools.student"), "student versions, and TEACHING.md's table of exercises"),
     "sync": (module("notebooks.tools.sync"), "set-up cell and Colab badge into every notebook"),
