@@ -55,12 +55,10 @@ def check_evaluation_mode(**functions: Callable) -> None:
 
 
 def check_rows(name: str, value: Tensor, n: int) -> None:
-    """Raise a ValueError unless the argument called `name` returned (n,): (1,) or (n, 1) would broadcast."""
+    """Raise a ValueError unless `value`, called `name`, has shape (n,): (1,) or (n, 1) would broadcast."""
     shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     if shape != (n,):
-        raise ValueError(
-            f"{name} returned shape {shape}; it must be one number a row, ({n},): as_logit converts it"
-        )
+        raise ValueError(f"{name} has shape {shape}, not ({n},), one number a row; see as_logit")
 
 
 def latent_energy(
