@@ -31,7 +31,9 @@ class Prior(NamedTuple):
 def prior_of(G: Callable[[Tensor], Tensor]) -> Prior:
     """`G.prior` if G brings one, else N(0, I) in `G.latent_dim` dimensions."""
     if not hasattr(G, "prior") and not hasattr(G, "latent_dim"):
-        raise ValueError("G has no latent_dim; set it, wrap G by as_generator, or give a Prior")
+        raise ValueError(
+            "G has no latent_dim; set it, wrap G by as_generator, or give the prior or the starts"
+        )
     return getattr(G, "prior", None) or Prior(
         lambda n, g: torch.randn(n, G.latent_dim, generator=g, device=g.device)
     )
