@@ -8,7 +8,6 @@ import pytest
 import torch
 from scipy import integrate, stats
 from sklearn.calibration import calibration_curve
-from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from utils.density_ratio import (
@@ -16,12 +15,14 @@ from utils.density_ratio import (
     FeatureHead,
     accuracy,
     calibration_error,
+    describe,
     effective_ratio_check,
     fit_logit,
     logistic_loss,
     logits_of,
     platt,
     reliability_curve,
+    weight_ess,
 )
 from utils.models import build_gan
 
@@ -73,15 +74,19 @@ def test_platt_recovers_slope_and_intercept(slope, intercept, spread):
     assert fitted_intercept == pytest.approx(intercept - odds.log().item(), abs=0.05)
 
 
-def test_platt_is_balanced_logistic_regression():
-    real, fake = draw(3000, 3000)
-    d, y = torch.cat([real, fake])[:, None].numpy(), np.repeat([1, 0], 3000)
-    reference = LogisticRegression(C=np.inf, tol=1e-10).fit(d, y)
-    assert platt(real, fake) == pytest.approx((reference.coef_[0, 0], reference.intercept_[0]), abs=1e-5)
-    few = fake[:300]
-    reference = LogisticRegression(C=np.inf, tol=1e-10, class_weight="balanced")
-    reference.fit(torch.cat([real, few])[:, None].numpy(), np.repeat([1, 0], [3000, 300]))
-    assert platt(real, few) == pytest.approx((reference.coef_[0, 0], reference.intercept_[0]), abs=1e-5)
+def test_platt_is_where_the_loss_is_flat():
+    real, fake = draw(3000, 300)
+    theta = torch.tensor(platt(real, fake), dtype=torch.float64, requires_grad=True)
+    real, fake = (theta[0] * d + theta[1] for d in (real, fake))
+    loss = nn.functional.softplus(-real).mean() + nn.functional.softplus(fake).mean()
+    (gradient,) = torch.autograd.grad(loss, theta)
+    assert gradient.abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0])
+def test_a_dead_discriminator_gets_slope_0_and_says_so(value):
+    with pytest.warns(UserWarning, match="cannot tell real from fake"):
+        assert platt(torch.full((50,), value), torch.full((40,), value)) == (0, 0)
 
 
 def test_class_imbalance_does_not_shift_platt():
@@ -243,7 +248,58 @@ def test_r1_and_bfloat16_in_a_fit():
     assert slopes[0.0] > 0.7 * SHIFT > 2 * slopes[2.0] > 0
 
 
+@pytest.mark.parametrize(("n_real", "n_fake"), [(2, 4), (4, 3)])
+def test_fit_splits_by_what_came(n_real, n_fake):
+    """Real points at 1 and fakes at -1, in batches of different size: the slope's gradient is -1 at 0."""
+    logit = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Flatten(0))
+    nn.init.zeros_(logit[0].weight)
+    gradients = []
+    logit[0].weight.register_hook(lambda g: gradients.append(g.item()))
+    fit_logit(
+        logit, lambda n, g: torch.ones(n_real, 1), lambda n, g: -torch.ones(n_fake, 1), lambda: 0.0,
+        n_steps=1, lr=1e-3,
+    )  # fmt: skip
+    assert gradients == [pytest.approx(-1)]
+
+
+def test_what_cannot_be_fitted_is_named():
+    frozen = Quadratic().requires_grad_(False)
+    with pytest.raises(ValueError, match=r"nothing to train.*requires_grad_\(True\)"):
+        fit(frozen)
+    with pytest.raises(ValueError, match=r"body needs features"):
+        FeatureHead(frozen)
+    column = nn.Linear(1, 1)
+    column.modes = []
+    with pytest.raises(ValueError, match=r"logit.*\(20000,\)|logit.*one number a row"):
+        fit(column)
+
+
 # --- figures
+
+
+@pytest.mark.parametrize("figure", [platt, logistic_loss, accuracy, calibration_error, describe])
+def test_a_column_of_logits_is_refused(figure):
+    real, fake = (x[:, None] for x in draw(50, 50))
+    with pytest.raises(ValueError, match=r"_logits has shape \(50, 1\).*\(50,\)"):
+        figure(real, fake)
+
+
+def test_effective_sample_size_of_weights():
+    assert weight_ess(torch.zeros(7)) == pytest.approx(7)
+    assert weight_ess(torch.tensor([800.0, 0.0, 0.0])) == pytest.approx(1)
+    assert weight_ess(torch.tensor([0.0, math.log(3)])) == pytest.approx(16 / 10)
+    _, fake = draw(1, 400_000)  # E w = 1 and E w^2 = exp(SHIFT^2) for this ratio
+    assert weight_ess(exact_ratio(fake)) / len(fake) == pytest.approx(math.exp(-(SHIFT**2)), rel=0.25)
+
+
+def test_a_guide_that_does_nothing_or_separates_too_well_says_so(recwarn):
+    real, fake = (exact_ratio(x) for x in draw(20_000, 20_000))
+    figures = describe(real, fake)
+    assert not recwarn.list and figures["loss"] == pytest.approx(best_loss(), abs=0.01)
+    with pytest.warns(UserWarning, match="guides nowhere"):
+        describe(real / 20, fake / 20)
+    with pytest.warns(UserWarning, match="separates too well"):
+        describe(30 + real, fake - 30)
 
 
 def test_logits_in_batches():

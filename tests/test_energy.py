@@ -1,6 +1,7 @@
 """E(z) = -log p_0(z) - d(G(z)): closed forms, finite differences, and a target recovered end to end."""
 
 import copy
+import functools
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 
 from utils.checkpoints import freeze
-from utils.energy import latent_energy, standard_normal
+from utils.energy import Prior, latent_energy, prior_of, standard_normal
 from utils.models import build_gan
 from utils.models.layers import bake
 from utils.samplers import energy_and_gradient, mala, sample
@@ -43,6 +44,14 @@ def tiny_pair(family: str = "dcgan") -> tuple[nn.Module, nn.Module]:
         for _ in range(3):  # statistics of batch norm and spectral norm
             D.train()(G.train()(torch.randn(32, 6)))
     return freeze(G), freeze(D)
+
+
+class Holder:
+    def __init__(self, net):
+        self.net = net
+
+    def __call__(self, x):
+        return self.net(x)
 
 
 def test_standard_normal_is_its_density():
@@ -156,6 +165,60 @@ def test_training_mode_is_an_error(name):
 
 def test_plain_functions_have_no_mode():
     assert latent_energy(G, log_ratio)(torch.zeros(2, 2, dtype=torch.float64)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "hide", [functools.partial, lambda net: net.forward, Holder], ids=["partial", "method", "object"]
+)
+def test_a_network_in_training_mode_is_found_inside(hide):
+    G, D = tiny_pair()
+    latent_energy(hide(G), hide(D))
+    with pytest.raises(ValueError, match=r"logit is in training mode.*network in it"):
+        latent_energy(hide(G), hide(D.train()))
+
+
+@pytest.mark.parametrize(
+    "logit",
+    [
+        lambda x: x.mean().view(1), lambda x: x.mean(), lambda x: x[:, :1], lambda x: x[:, :1, None, None],
+        lambda x: (x[:, 0], x), lambda x: x[:, 0].detach().numpy(),
+    ],
+    ids=["(1,)", "()", "(n, 1)", "(n, 1, 1, 1)", "tuple", "numpy"],
+)  # fmt: skip
+def test_a_logit_that_would_broadcast_is_refused(logit):
+    z = torch.zeros(4, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"logit has shape .*\(4,\)"):
+        latent_energy(G, logit)(z)
+    with pytest.raises(ValueError, match=r"prior has shape \(4, 2\)"):
+        latent_energy(G, lambda x: x[:, 0], prior=Normal(0.0, 1.0))(z)
+
+
+def test_what_G_cannot_take_or_gives_is_named():
+    net = nn.Linear(2, 2).eval()
+    with pytest.raises(
+        ValueError, match=r"G cannot take z of shape \(4, 2\) and type torch.float64.*as_generator"
+    ):
+        latent_energy(net, lambda x: x[:, 0])(torch.zeros(4, 2, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"G returned a tuple.*pick="):
+        latent_energy(lambda z: (z, z), lambda x: x[:, 0])(torch.zeros(4, 2))
+
+
+def test_a_first_layer_that_works_in_place_leaves_z_alone():
+    z = torch.randn(5, 2, generator=seeded())
+    before = z.clone()
+    energy = latent_energy(nn.ReLU(inplace=True).eval(), lambda x: x[:, 0])
+    torch.testing.assert_close(energy(z), -standard_normal(before) - before[:, 0].clamp_min(0))
+    assert torch.equal(z, before)
+
+
+def test_the_prior_of_a_generator_is_taken_along():
+    net = nn.Identity().eval()
+    with pytest.raises(ValueError, match="latent_dim"):
+        prior_of(net)
+    net.prior = Prior(lambda n, g: torch.ones(n, 2), lambda z: -z.square().sum(1))
+    z = torch.randn(5, 2, generator=seeded())
+    torch.testing.assert_close(latent_energy(net, lambda x: 0 * x[:, 0])(z), z.square().sum(1))
+    assert torch.equal(prior_of(net).draw(3, seeded()), torch.ones(3, 2))
 
 
 def test_unknown_precision():

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from utils.checkpoints import write_atomically
-from utils.energy import LogDensity, latent_energy, standard_normal
+from utils.energy import LogDensity, Prior, latent_energy, prior_of
 from utils.metrics.toy import high_quality_share
 from utils.plotting import COLOURS, grid_points, image_grid
 from utils.samplers import Kernel, sample, ula
@@ -218,7 +218,7 @@ def animate_chains(
     z0: Tensor | None = None,
     n_chains: int | None = None,
     latent_dim: int | None = None,
-    prior: LogDensity = standard_normal,
+    prior: LogDensity | None = None,
     temperature: float = 1.0,
     real: Tensor | None = None,
     size: int = 264,
@@ -240,7 +240,7 @@ def animate_chains(
         n_steps, n_frames: steps of a chain; most frames, evenly spaced from step 0 to the last.
         z0: starts (n, *latent); left out, n_chains draws of N(0, I) of `latent_dim` (else `G.latent_dim`)
             dimensions: 16 for images, 1,000 for points unless given.
-        prior: log p_0, z -> (n,).
+        prior: log p_0, z -> (n,); left out, that of `G.prior` if there is one, else N(0, I).
         temperature: T of the chains.
         real: points (m, 2) of the data, drawn under the chains' points.
         size, columns: about the side of a panel in pixels; tiles in a row.
@@ -290,17 +290,17 @@ def _check_drawable(x: Tensor) -> None:
 
 
 def _starts(G: Callable[[Tensor], Tensor], n_chains: int | None, latent_dim: int | None, seed: int) -> Tensor:
-    """Draws of N(0, I), (n_chains, latent_dim)."""
+    """Draws of N(0, I) in `latent_dim` dimensions, else of the prior that G brings, (n_chains, *latent)."""
     if n_chains is not None and n_chains < 1:
         raise ValueError(f"n_chains={n_chains} must be at least 1")
-    latent_dim = latent_dim or getattr(G, "latent_dim", None)
-    if latent_dim is None:
-        raise ValueError("G has no attribute latent_dim: give latent_dim, or the starts z0")
+    prior = Prior(lambda n, g: torch.randn(n, latent_dim, generator=g)) if latent_dim else prior_of(G)
     device = next(G.parameters(), torch.empty(0)).device if isinstance(G, torch.nn.Module) else "cpu"
-    with torch.no_grad():
-        images = G(torch.zeros(1, latent_dim, device=device)).ndim == 4
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n_chains or (16 if images else 1000), latent_dim, generator=generator).to(device)
+    if n_chains is None:
+        with torch.no_grad():
+            x = G(prior.draw(1, torch.Generator().manual_seed(seed)).to(device))
+        n_chains = 16 if x.ndim == 4 else 1000
+    return prior.draw(n_chains, generator).to(device)
 
 
 @torch.no_grad()

@@ -31,7 +31,9 @@ class Prior(NamedTuple):
 def prior_of(G: Callable[[Tensor], Tensor]) -> Prior:
     """`G.prior` if G brings one, else N(0, I) in `G.latent_dim` dimensions."""
     if not hasattr(G, "prior") and not hasattr(G, "latent_dim"):
-        raise ValueError("G has no latent_dim; set it, wrap G by as_generator, or give a Prior")
+        raise ValueError(
+            "G has no latent_dim; set it, wrap G by as_generator, or give the prior or the starts"
+        )
     return getattr(G, "prior", None) or Prior(
         lambda n, g: torch.randn(n, G.latent_dim, generator=g, device=g.device)
     )
@@ -55,12 +57,10 @@ def check_evaluation_mode(**functions: Callable) -> None:
 
 
 def check_rows(name: str, value: Tensor, n: int) -> None:
-    """Raise a ValueError unless the argument called `name` returned (n,): (1,) or (n, 1) would broadcast."""
+    """Raise a ValueError unless `value`, called `name`, has shape (n,): (1,) or (n, 1) would broadcast."""
     shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     if shape != (n,):
-        raise ValueError(
-            f"{name} returned shape {shape}; it must be one number a row, ({n},): as_logit converts it"
-        )
+        raise ValueError(f"{name} has shape {shape}, not ({n},), one number a row; see as_logit")
 
 
 def latent_energy(

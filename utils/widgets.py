@@ -15,7 +15,7 @@ from IPython.display import Image, display
 from torch import Tensor
 
 from utils.animation import frame_steps
-from utils.energy import LogDensity, latent_energy, standard_normal
+from utils.energy import LogDensity, latent_energy, prior_of
 from utils.plotting import COLOURS, image_grid, show_density, show_function, show_points
 from utils.samplers import Chain, Energy, State, mala, sample, ula
 
@@ -168,7 +168,7 @@ def show_chain(
     n_steps: int = 10,
     temperature: float = 1.0,
     starts: Tensor | None = None,
-    prior: LogDensity = standard_normal,
+    prior: LogDensity | None = None,
     n_tiles: int = 6,
     seed: int = 0,
 ) -> Chain | None:
@@ -181,7 +181,7 @@ def show_chain(
         start: a row of `starts` or, without those, the seed of a draw from N(0, I) of length `G.latent_dim`.
         step_size, n_steps, temperature: of the chain, by ULA; n_steps is 1 or more.
         starts: rows (m, *latent) to choose from.
-        prior: log p_0, z -> (n,).
+        prior: log p_0, z -> (n,); left out, that of `G.prior` if there is one, else N(0, I).
         n_tiles: most images of the strip, evenly spaced; the first and the last are the ends.
         seed: of the noise; the same settings give the same picture.
 
@@ -218,9 +218,7 @@ def _start(G: Callable, start: int, starts: Tensor | None) -> Tensor:
         if not 0 <= start < len(starts):
             raise ValueError(f"start={start} is no row of starts, which has {len(starts)}")
         return starts[start : start + 1]
-    if not hasattr(G, "latent_dim"):
-        raise ValueError("G has no attribute latent_dim: give starts")
-    z0 = torch.randn(1, G.latent_dim, generator=torch.Generator().manual_seed(start))
+    z0 = prior_of(G).draw(1, torch.Generator().manual_seed(start))
     return z0.to(next(G.parameters(), z0).device if isinstance(G, torch.nn.Module) else "cpu")
 
 
