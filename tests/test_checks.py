@@ -48,7 +48,7 @@ TABLES = [(name, say) for name, check in CHECKS.items() for say in table(check)]
 @pytest.mark.parametrize(("name", "say"), TABLES)
 def test_table(name, say):
     """The right answer is right, each mistake is called by its own name, for any inputs."""
-    for seed in range(5):
+    for seed in range(3):
         assert verdict(CHECKS[name], answer_with(CHECKS[name], say), seed) == say
 
 
@@ -175,8 +175,9 @@ def test_shapes_of_right_answers_are_told():
     assert "float16" in verdict(CHECKS["check_logit_of_probability"], lambda D: torch.logit(D).half())
     assert "in place" in verdict(CHECKS["check_logit_of_probability"], lambda D: D.logit_())
     assert "a tuple of 2" in verdict(CHECKS["check_generator_gradients"], lambda d: -d.sigmoid())
-    said = verdict(CHECKS["check_temperature"], lambda eps, std: 1 / 0)
-    assert said.startswith("the function stops with ZeroDivisionError: division by zero (at: ")
+    assert re.match(
+        ".*: division by zero .at: ", verdict(CHECKS["check_temperature"], lambda eps, std: 1 / 0)
+    )
     assert "pass it without calling" in verdict(CHECKS["check_temperature"], 3.0)
 
 
