@@ -1,5 +1,6 @@
 """Every exercise of every notebook: the stub is gentle, the folded solution passes its own check."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -14,11 +15,17 @@ CODE = re.compile(r"```python\n(.*?)```", re.S)
 CHECK = re.compile(r"^checks\.check_\w+\(.*\)$")
 
 
+@functools.cache
+def cells_of(path: Path) -> list[nbformat.NotebookNode]:
+    return nbformat.read(path, as_version=4).cells
+
+
+@functools.cache
 def exercises() -> list[tuple[Path, nbformat.NotebookNode]]:
     """Each stub cell with its notebook: a cell whose last line calls a check."""
     found = []
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        for cell in nbformat.read(path, as_version=4).cells:
+        for cell in cells_of(path):
             if cell.cell_type == "code" and CHECK.match(cell.source.rstrip().splitlines()[-1]):
                 found.append((path, cell))
     return found
@@ -26,7 +33,7 @@ def exercises() -> list[tuple[Path, nbformat.NotebookNode]]:
 
 def solution(path: Path, stub: nbformat.NotebookNode) -> str:
     """The code of the solution that is folded right after a stub."""
-    cells = nbformat.read(path, as_version=4).cells
+    cells = cells_of(path)
     after = cells[[cell.source for cell in cells].index(stub.source) + 1]
     folded = SOLUTION.search(after.source)
     assert after.cell_type == "markdown" and folded, "no folded solution right after the stub"
@@ -42,7 +49,7 @@ def no_windows():
 
 @pytest.mark.parametrize(("path", "cell"), exercises(), ids=lambda x: x.stem if isinstance(x, Path) else x.id)
 def test_stub_is_gentle_and_solution_passes(path, cell, capsys: pytest.CaptureFixture):
-    codes = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    codes = [cell.source for cell in cells_of(path) if cell.cell_type == "code"]
     names: dict = {"device": "cpu"}
     exec(codes[1], names)  # the imports, after the set-up
     stub = cell.source.rstrip()

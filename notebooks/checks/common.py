@@ -224,7 +224,7 @@ def _close(check: Check, value: object, want: object, mistake: bool = False) -> 
 
 
 def _recognise(check: Check, cases: list[tuple], seen: list, wanted: list, i: int) -> str | None:
-    """The mistake that agrees with what is seen up to case i, and most often; or one that fails as late."""
+    """The mistake that agrees with what is seen on all draws and up to case i; or one that fails as late."""
 
     def agree(mine: object, theirs: object, part: slice) -> bool:
         whole = _complaint(mine, theirs) is None
@@ -237,7 +237,7 @@ def _recognise(check: Check, cases: list[tuple], seen: list, wanted: list, i: in
         for say in [say for say in tables[0] if say != "right"]:
             agreed = [agree(mine, table[say], part) for mine, table in zip(seen, tables, strict=True)]
             late = i >= DRAWS and all(agreed[:i]) and not agree(tables[i][say], wanted[i], part)
-            scores[say] = 1 + sum(agreed) if all(agreed[: i + 1]) else int(late)
+            scores[say] = 1 + sum(agreed) if all(agreed[: max(i + 1, DRAWS)]) else int(late)
         if best := max(scores, key=scores.get):
             return best
     return None
