@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from utils import image_files as files
 from utils.checkpoints import write_atomically
-from utils.config import ROOT, cache_dir
+from utils.config import cache_dir, images_place, offline
 from utils.image_files import Entry, ImagesNotFound, readable
 
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
@@ -211,21 +211,19 @@ def _load(dataset: Dataset, split: str, source: str | Path | None, allow_downloa
         tried.append(line)
         warnings.warn(f"{line}; looking elsewhere", stacklevel=4)
 
-    # Notebooks run in a folder of their own: a relative COURSE_IMAGES is taken from the root of the project.
-    if pointed := source or os.environ.get("COURSE_IMAGES"):
-        root = (Path() if source else ROOT) / Path(pointed).expanduser()
+    if pointed := source or images_place():
         try:
-            return _load_from(dataset, split, root.resolve())
+            return _load_from(dataset, split, Path(pointed).expanduser().resolve())
         except ImagesNotFound as error:
             tried.append(f"source: {error}") if source else give_up(f"COURSE_IMAGES: {error}")
     if not source:
         if cached := _read_cache(dataset.cache(split)):
             return cached
         tried.append(f"cache: nothing usable at {dataset.cache(split)}")
-        offline = not allow_download or os.environ.get("COURSE_OFFLINE", "0") not in ("", "0")
-        if offline:
+        switched_off = offline() or not allow_download
+        if switched_off:
             tried.append("network: switched off, by COURSE_OFFLINE or allow_download=False")
-        for title, fetch in {} if offline else dataset.downloads.items():
+        for title, fetch in {} if switched_off else dataset.downloads.items():
             try:
                 return _finish(dataset, split, fetch(split), title)
             except (OSError, ImportError, ValueError) as error:

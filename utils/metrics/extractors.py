@@ -12,7 +12,6 @@ changes the features. All networks run in float32: in bfloat16 the features of t
 Fréchet distance of 2.4 (EfficientNet-Lite0).
 """
 
-import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from utils.checkpoints import freeze, load_checkpoint, load_state_dict_file, sha256
-from utils.config import cache_dir, pick_device
+from utils.config import cache_dir, inception_weights, offline, pick_device
 from utils.images import download, to_unit
 from utils.models.efficientnet import fold_batch_norms, load_efficientnet, require, weights_file
 
@@ -247,24 +246,22 @@ def find_inception_weights() -> Path:
         FileNotFoundError: the weights cannot be had; the message lists the remedies.
         ValueError: the file is damaged or holds other weights.
     """
-    folders, named = (Path(torch.hub.get_dir()) / "checkpoints", cache_dir()), "COURSE_INCEPTION_WEIGHTS"
-    places = [folder / file for folder in folders for file in INCEPTION_FILES]
-    if os.environ.get(named):
-        places = [Path(os.environ[named]).expanduser()]
+    folders, named = (Path(torch.hub.get_dir()) / "checkpoints", cache_dir()), inception_weights()
+    places = [named] if named else [folder / file for folder in folders for file in INCEPTION_FILES]
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         new = cache_dir() / INCEPTION_FILES[0]
         try:
-            if os.environ.get(named):
-                raise OSError(f"{named} names no file")
-            if os.environ.get("COURSE_OFFLINE", "0") not in ("", "0"):
+            if named:
+                raise OSError("COURSE_INCEPTION_WEIGHTS names no file")
+            if offline():
                 raise OSError("COURSE_OFFLINE is set")
             return download(INCEPTION_URL, new, INCEPTION_SHA256)
         except OSError as error:
             raise FileNotFoundError(
                 f"the Inception-v3 weights are not on this machine ({error}). Either\n"
                 f"  - fetch {INCEPTION_URL} elsewhere and save it as {new},\n"
-                f"  - or set {named} to that file,\n"
+                "  - or set COURSE_INCEPTION_WEIGHTS to that file,\n"
                 "  - or, with network access, unset COURSE_OFFLINE: it is downloaded once,\n"
                 "  - or measure with get_extractor('efficientnet-lite0'), which needs no download."
             ) from error
