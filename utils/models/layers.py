@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
+from utils.config import pick_device
+
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
@@ -63,7 +65,7 @@ def channels_last(module: nn.Module) -> nn.Module:
 
     For networks of this course alone: it breaks one that flattens its maps by `view`.
     """
-    if not torch.backends.mps.is_available():
+    if pick_device().type != "mps":
         for weight in module.parameters():
             if weight.ndim == 4:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
