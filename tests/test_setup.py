@@ -122,7 +122,7 @@ def test_memory_of_training_is_kept_unless_the_user_says_otherwise(monkeypatch):
     assert given[0].keys() == {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"} and given[1] == {}
 
 
-@pytest.mark.parametrize("tool", ["book", "execute", "shuffle", "slides", "student", "sync"])
+@pytest.mark.parametrize("tool", ["book", "execute", "playground", "shuffle", "slides", "student", "sync"])
 def test_each_tool_says_what_it_does(tool, capsys):
     with pytest.raises(SystemExit) as status:
         importlib.import_module(f"notebooks.tools.{tool}").main(["--help"])
