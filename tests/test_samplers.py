@@ -766,7 +766,7 @@ def test_what_is_not_finite_is_rejected_counted_and_the_law_stays(kernel):
     with warnings.catch_warnings(action="error"):
         chain = sample(half_line, z0, kernel, 100, seeded())
     assert stats.kstest(chain.z[:, 0].numpy(), stats.expon.cdf).pvalue > 0.01
-    assert 0.05 < chain.divergences.double().mean() / 100 < 0.5
+    assert 0.05 < chain.divergences.double().mean() / 100 < 0.7
     assert (chain.acceptance + chain.divergences / 100 <= 1 + 1e-5).all()
     assert (chain.energy > 0).all() and chain.acceptance_probability.isfinite().all()
 
@@ -879,7 +879,7 @@ def test_each_chain_may_have_an_energy_of_its_own_if_one_says_so():
 @pytest.mark.parametrize("returned", [lambda d: d.mean(0).view(1), lambda d: d.mean(), lambda d: d[:, None]])
 def test_a_critic_of_another_shape_is_refused(returned):
     energy = latent_energy(nn.Identity().eval(), lambda x: returned(plain(x)))
-    with pytest.raises(ValueError, match=r"logit returned shape"):
+    with pytest.raises(ValueError, match=r"logit has shape"):
         sample(energy, torch.randn(4, 2, generator=seeded()), mala(1.0), 3, seeded())
 
 

@@ -248,7 +248,7 @@ def test_percentile_is_a_gamma():
     samples = rejection(gan_of(), 3000, seeded(), log_bound=BOUND, percentile=80)
     z = stats.norm.ppf(np.linspace(0.5, 9999.5, 10_000) / 10_000)
     f = log_odds(torch.as_tensor(logit_of(z)), BOUND)
-    assert samples.info["gamma"] == pytest.approx(f.quantile(0.8).item(), abs=0.05)
+    assert samples.info["gamma"] == pytest.approx(f.quantile(0.8).item(), abs=0.17)  # 4 standard errors
     again = rejection(gan_of(), 3000, seeded(1), log_bound=BOUND, gamma=samples.info["gamma"])
     assert again.info["acceptance"] == pytest.approx(samples.info["acceptance"], abs=0.02)
     assert samples.forwards - 13_000 == pytest.approx(3000 / samples.info["acceptance"], rel=0.1)
@@ -513,10 +513,10 @@ def first(x):
     [
         (Foreign("tuple"), first, "G returned a tuple"),
         (Foreign("convolutional"), lambda x: x.mean((1, 2, 3)), r"G cannot take z of shape \(2, 3\)"),
-        (Foreign(""), lambda x: x[:, :1], r"logit returned shape \(2, 1\)"),
-        (Foreign(""), lambda x: first(x).mean(), r"logit returned shape \(\)"),
-        (Foreign(""), lambda x: first(x).mean(0, keepdim=True), r"logit returned shape \(1,\)"),
-        (Foreign(""), lambda x: (first(x), x), "logit returned shape tuple"),
+        (Foreign(""), lambda x: x[:, :1], r"logit has shape \(2, 1\)"),
+        (Foreign(""), lambda x: first(x).mean(), r"logit has shape \(\)"),
+        (Foreign(""), lambda x: first(x).mean(0, keepdim=True), r"logit has shape \(1,\)"),
+        (Foreign(""), lambda x: (first(x), x), "logit has shape tuple"),
         (lambda z: 2 * z, first, "G has no latent_dim"),
     ],
 )
@@ -527,7 +527,7 @@ def test_networks_of_another_kind_are_refused_at_the_door(G, logit, message):
 
 def test_a_prior_of_another_kind_is_refused_at_the_door():
     draw = lambda n, g: torch.randn(n, 1, generator=g)  # noqa: E731
-    with pytest.raises(ValueError, match="prior returned shape"):
+    with pytest.raises(ValueError, match="prior has shape"):
         gan_of(prior=Prior(draw, lambda z: z))
     with pytest.raises(ValueError, match="chunk_size=0"):
         gan_of(chunk_size=0)
@@ -552,7 +552,7 @@ def test_networks_that_work_in_place_give_the_same(name):
         def forward(self, z):
             return super().forward(3 * z - 1)
 
-    settings = {"log_bound": 9.0} if name == "rejection" else {}
+    settings = {"log_bound": 2.0} if name == "rejection" else {}
     ours, expected = (
         QUICK[name](LatentGAN(G(2).eval(), ExactLogit().eval()), 20, seeded(), **settings)
         for G in (InPlace, Plain)

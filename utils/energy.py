@@ -60,7 +60,8 @@ def check_rows(name: str, value: Tensor, n: int) -> None:
     """Raise a ValueError unless `value`, called `name`, has shape (n,): (1,) or (n, 1) would broadcast."""
     shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     if shape != (n,):
-        raise ValueError(f"{name} has shape {shape}, not ({n},), one number a row; see as_logit")
+        hint = "; see as_logit" if name == "logit" else ""
+        raise ValueError(f"{name} has shape {shape}, not ({n},), one number a row{hint}")
 
 
 def latent_energy(

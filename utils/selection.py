@@ -69,7 +69,7 @@ class LatentGAN:
     def d_of_z(self, z: Tensor) -> Tensor:
         """d(G(z)), (m,)."""
         self._count(z)
-        return self._d(self.G(z))
+        return self._d(self.G(z.clone()))  # a copy: a first layer may work in place
 
     def energy(self, z: Tensor) -> Tensor:
         """-log p_0(z) - d(G(z)), (m,): the energy of p_t."""
