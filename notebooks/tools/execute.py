@@ -6,6 +6,7 @@ The executed copy goes to `build/`; with `--in-place` (how stored outputs are ma
 import argparse
 import base64
 import io
+import os
 import re
 import sys
 import time
@@ -43,6 +44,9 @@ def clean(notebook: nbformat.NotebookNode) -> None:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            for output in cell.outputs:
+                if "text" in output:  # a warning names the file it comes from
+                    output.text = output.text.replace(f"{ROOT}{os.sep}", "")
             for data in (output.get("data", {}) for output in cell.outputs):
                 if "image/png" in data:
                     data["image/png"] = shrink(data["image/png"])
