@@ -206,9 +206,30 @@ def test_what_cannot_be_drawn_is_refused_before_the_chains_run(shape, change, se
     path = tmp_path / settings.pop("path", "a.gif")
     with pytest.raises(ValueError, match=message):
         animate_chains(G, brightness, path, n_steps=20, **settings)
-    assert G.calls <= 2 and list(tmp_path.iterdir()) == []
+    assert G.calls <= 4 and list(tmp_path.iterdir()) == []  # the door looks, no chain has run
 
 
 def test_images_in_the_unit_interval_are_noticed(tmp_path):
     with pytest.warns(UserWarning, match=r"images lie between 0\.\d+ and 0\.\d+, not \[-1, 1\]"):
         animate_chains(Counting((3, 2, 2), torch.sigmoid).eval(), brightness, tmp_path / "a.gif", n_steps=2)
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda z: (z, z), "G returned a tuple"),
+        (
+            lambda z: torch.nn.functional.conv_transpose2d(z, torch.ones(4, 3, 4, 4)),
+            "G cannot take z of shape",
+        ),
+    ],
+)
+def test_what_a_generator_cannot_take_or_returns_is_named_before_the_chains(tmp_path, forward, message):
+    class G(torch.nn.Module):
+        latent_dim = 4
+
+        def forward(self, z):
+            return forward(z)
+
+    with pytest.raises(ValueError, match=message):
+        animate_chains(G().eval(), lambda x: x.flatten(1).sum(1), tmp_path / "a.gif", n_steps=2)

@@ -601,3 +601,13 @@ def test_inception_weights_are_found_and_checked(tmp_path, monkeypatch):
     elsewhere.write_bytes(path.read_bytes())
     monkeypatch.setenv("COURSE_INCEPTION_WEIGHTS", str(elsewhere))
     assert find_inception_weights() == elsewhere
+
+
+def test_moments_of_numpy_are_taken_and_broken_ones_refused():
+    rows = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    ours = Moments.from_features(rows)
+    theirs = Moments(50, rows.numpy().mean(0), np.cov(rows.double().numpy(), rowvar=False))
+    assert frechet_distance(ours, theirs) == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(Moments.from_features(rows.numpy()).cov, ours.cov)
+    with pytest.raises(ValueError, match="cov has values that are not finite"):
+        Moments(50, np.zeros(3), np.full((3, 3), np.nan))

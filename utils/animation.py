@@ -254,8 +254,9 @@ def animate_chains(
     if check_format(path, milliseconds, hold) == "mp4":
         require_ffmpeg()
     energy, wanted = latent_energy(G, logit, prior), frame_steps(n_steps, n_frames)
-    z0 = _starts(G, n_chains, latent_dim, seed) if z0 is None else z0
+    z0 = _starts(G, energy, n_chains, latent_dim, seed) if z0 is None else z0
     with torch.no_grad():
+        energy(z0[:64])  # names what G or logit cannot take or returns
         _check_drawable(G(z0[:64]))
     step_sizes = list(step_size) if isinstance(step_size, Sequence) else [step_size]
     chains = []
@@ -289,7 +290,9 @@ def _check_drawable(x: Tensor) -> None:
         warnings.warn(f"{found}, not [-1, 1]: is lambda z: 2 * G(z) - 1 what you mean?", stacklevel=3)
 
 
-def _starts(G: Callable[[Tensor], Tensor], n_chains: int | None, latent_dim: int | None, seed: int) -> Tensor:
+def _starts(
+    G: Callable[[Tensor], Tensor], energy, n_chains: int | None, latent_dim: int | None, seed: int
+) -> Tensor:
     """Draws of N(0, I) in `latent_dim` dimensions, else of the prior that G brings, (n_chains, *latent)."""
     if n_chains is not None and n_chains < 1:
         raise ValueError(f"n_chains={n_chains} must be at least 1")
@@ -298,8 +301,9 @@ def _starts(G: Callable[[Tensor], Tensor], n_chains: int | None, latent_dim: int
     generator = torch.Generator().manual_seed(seed)
     if n_chains is None:
         with torch.no_grad():
-            x = G(prior.draw(1, torch.Generator().manual_seed(seed)).to(device))
-        n_chains = 16 if x.ndim == 4 else 1000
+            z = prior.draw(1, torch.Generator().manual_seed(seed)).to(device)
+            energy(z)  # names what G or logit cannot take or returns
+            n_chains = 16 if G(z).ndim == 4 else 1000
     return prior.draw(n_chains, generator).to(device)
 
 

@@ -50,10 +50,17 @@ class Moments:
     mean: Tensor
     cov: Tensor
 
+    def __post_init__(self) -> None:
+        for name in ("mean", "cov"):  # numpy's arrays too, as other tools store them
+            value = torch.as_tensor(getattr(self, name)).double()
+            if not value.isfinite().all():
+                raise ValueError(f"{name} has values that are not finite; make the statistics again")
+            object.__setattr__(self, name, value)
+
     @classmethod
     def from_features(cls, features: Tensor, chunk_size: int = 1024) -> "Moments":
         """Moments of features (n, d), in chunks, so that the copy in float64 stays small."""
-        return cls.from_batches(features.split(chunk_size))
+        return cls.from_batches(torch.as_tensor(features).split(chunk_size))
 
     @classmethod
     def from_batches(cls, batches: Iterable[Tensor]) -> "Moments":
