@@ -178,7 +178,7 @@ def test_starts_prior_and_temperature_are_used(tmp_path):
 
 
 def test_errors_of_a_readers_gan_name_the_argument(tmp_path):
-    with pytest.raises(ValueError, match="give latent_dim"):
+    with pytest.raises(ValueError, match="has no latent_dim"):
         animate_chains(lambda z: z, logit, tmp_path / "a.gif")
     with pytest.raises(ValueError, match="can be drawn"):
         animate_chains(lambda z: z, logit, tmp_path / "a.gif", z0=torch.zeros(3, 5), n_steps=1)

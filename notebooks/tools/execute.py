@@ -6,7 +6,6 @@ The executed copy goes to `build/`; with `--in-place` (how stored outputs are ma
 import argparse
 import base64
 import io
-import os
 import re
 import sys
 import time
@@ -46,7 +45,7 @@ def clean(notebook: nbformat.NotebookNode) -> None:
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
             for output in cell.outputs:
                 if "text" in output:  # a warning names the file it comes from
-                    output.text = output.text.replace(f"{ROOT}{os.sep}", "")
+                    output.text = output.text.replace(str(ROOT / "_")[:-1], "")
             for data in (output.get("data", {}) for output in cell.outputs):
                 if "image/png" in data:
                     data["image/png"] = shrink(data["image/png"])
