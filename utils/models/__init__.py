@@ -5,11 +5,9 @@ from torch import nn
 from utils.models.dcgan import DCGANDiscriminator, DCGANGenerator
 from utils.models.layers import channels_last
 from utils.models.projected import ProjectedDiscriminator, ProjectedGenerator
-from utils.models.sngan import SNGANDiscriminator, SNGANGenerator
 
 GANS = {
     "dcgan": (DCGANGenerator, DCGANDiscriminator),
-    "sngan": (SNGANGenerator, SNGANDiscriminator),
     "projected": (ProjectedGenerator, lambda width, _: ProjectedDiscriminator(width)),  # it resizes its input
 }
 
