@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def _uniform(n: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    return torch.rand(n, 1, 1, 1, generator=generator).to(device)
+    return torch.rand(n, 1, 1, 1, generator=generator, device=generator.device).to(device)
 
 
 def colour(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -26,7 +26,7 @@ def translation(x: Tensor, generator: torch.Generator, share: float = 0.125) -> 
     """Shift each image by up to `share` of its side in both directions; zeros come in."""
     n, c, side, _ = x.shape
     reach = int(side * share + 0.5)
-    shift = torch.randint(0, 2 * reach + 1, (n, 2), generator=generator).to(x.device)
+    shift = torch.randint(0, 2 * reach + 1, (n, 2), generator=generator, device=generator.device).to(x.device)
     line = torch.arange(side, device=x.device)
     rows, columns = shift[:, :1] + line, shift[:, 1:] + line  # (n, side)
     padded = F.pad(x, (reach,) * 4)

@@ -62,7 +62,7 @@ def run(
     parser.add_argument("--steps", type=int, help="generator steps, instead of the preset's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", help="start from the weights of this checkpoint")
-    parser.add_argument("--compile", action="store_true", help="compile G: faster after a minute")
+    parser.add_argument("--compile", action="store_true", help="faster after a minute; see TrainConfig")
     parser.add_argument(
         "--export", action="store_true", help="write the checkpoint from an unfinished run's last state"
     )
@@ -85,6 +85,7 @@ def run(
                 part.load_state_dict(states[key])
     G, D = G.to(device), D.to(device)
     torch.set_flush_denormal(True)
+    torch.backends.cudnn.benchmark = True  # all batches have one size
     train = load()
     run_dir = RUNS / args.name
 
