@@ -14,7 +14,18 @@ from torch.autograd import grad
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from notebooks import checks
-from notebooks.checks.common import ANYWHERE, Check, NotYet, Unfinished, grade, normal, uniform
+from notebooks.checks.common import (
+    ANYWHERE,
+    Check,
+    NotYet,
+    Unfinished,
+    build,
+    exercise,
+    grade,
+    normal,
+    uniform,
+)
+from tests.test_builds import builds
 from tests.test_exercises import exercises, solution
 from utils.config import ROOT
 from utils.losses import pulling_away
@@ -93,16 +104,22 @@ DEMANDED = [
 ]
 
 
+WRONG = [(name, say, wrong) for name, check in CHECKS.items() for say, wrong in check.wrong.items()]
+
+
 def test_demands():
-    for name, say, wrong in DEMANDED:
+    for name, say, wrong in DEMANDED + WRONG:
         assert say in verdict(CHECKS[name], wrong)
-    assert {name for name, _, _ in DEMANDED} == {name for name, check in CHECKS.items() if check.demands}
+    demanded = {(name, say) for name, check in CHECKS.items() for say in check.demands}
+    tried = {(name, say) for name, say in demanded for n, s, _ in DEMANDED + WRONG if n == name and s in say}
+    assert tried == demanded, "give a wrong answer to each: @exercise(wrong={say: answer})"
 
 
 def test_each_check_knows_four_mistakes_and_is_used():
     counts = {name: len(table(check)) - 1 + len(check.demands) for name, check in CHECKS.items()}
     assert min(counts.values()) >= 4, counts
     used = [re.search(r"checks\.(check_\w+)\(", cell.source)[1] for _, cell in exercises()]
+    used += [made.check for made in builds()]
     assert sorted(used) == sorted(CHECKS)
 
 
@@ -215,14 +232,53 @@ def squeezed(text: str) -> str:
 
 def test_no_message_holds_the_solution():
     """No expression of a folded solution stands in what its check can say."""
-    for path, cell in exercises():
-        name = re.search(r"checks\.(check_\w+)\(", cell.source)[1]
+    solved = [
+        (re.search(r"checks\.(check_\w+)\(", cell.source)[1], solution(path, cell))
+        for path, cell in exercises()
+    ]
+    for name, code in solved + [(made.check, made.solution) for made in builds()]:
         check = CHECKS[name]
         said = [squeezed(text) for text in (*table(check), *check.demands, *ANYWHERE)]
-        nodes = [node.value for node in ast.walk(ast.parse(solution(path, cell))) if hasattr(node, "value")]
+        nodes = [node.value for node in ast.walk(ast.parse(code)) if hasattr(node, "value")]
         parts = {squeezed(ast.unparse(node)) for node in nodes if isinstance(node, ast.AST)}
         leaks = [part for part in parts if len(part) > 9 and any(part in text for text in said)]
         assert not leaks, (name, leaks)
+
+
+def test_a_build_goes_on_with_the_students_function_only_if_it_is_right(capsys):
+    def mine(x, factor):
+        return (x * factor).abs()
+
+    assert build(double_it, mine) is mine
+    assert capsys.readouterr().out == "mine: right; from here on this page uses yours.\n"
+    answers = {"Fill in": lambda x, factor: None, "the size is wanted": lambda x, factor: x * factor}
+    answers |= {
+        "nothing here yet": None,
+        "a function is wanted": 3.0,
+        "ZeroDivision": lambda x, factor: 1 / 0,
+    }
+    for say, answer in answers.items():
+        course = build(Check(double_it), answer)
+        said = capsys.readouterr().out
+        assert say in said and "goes on with the course's" in said
+        assert torch.equal(course(torch.tensor([-1.0]), factor=3.0), torch.tensor([3.0]))
+    assert build(exercise(course=mine)(lambda x, factor: double_it(x, factor)), None) is mine
+
+
+def test_a_demand_under_which_an_answer_stops_is_not_met():
+    table = exercise(demands={"it runs": lambda f, x, factor: f(None, factor)})(double_it)
+    try:
+        assert "stops with TypeError" in verdict(Check(table), lambda x, factor: abs(x * factor))
+    finally:
+        del table.options
+
+
+def test_draws():
+    seen = []
+    table = exercise(draws=1)(lambda x: {"right": x})
+    check = Check(table)
+    check.inputs = lambda g: (torch.ones(2),)
+    assert verdict(check, lambda x: seen.append(x) or x) == "right" and len(seen) == 1
 
 
 SCRIPT = """

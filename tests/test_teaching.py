@@ -6,14 +6,15 @@ import nbformat
 import pytest
 
 from notebooks.tools.sync import NOTEBOOKS
-from notebooks.tools.teaching import PAGE, all_exercises, exercises_of
+from notebooks.tools.teaching import PAGE, all_exercises, builds_of, exercises_of
 
 
 def test_exercises_are_numbered_and_take_sensible_time():
     exercises = all_exercises()
     for notebook in sorted({e.notebook for e in exercises}):
         here = [e for e in exercises if e.notebook == notebook]
-        assert [e.number for e in here] == list(range(1, len(here) + 1)), notebook
+        for part in [[e for e in here if (e.difficulty == "build") == build] for build in (True, False)]:
+            assert [e.number for e in part] == list(range(1, len(part) + 1)), notebook
         assert len(here) >= 3, notebook
     assert all(5 <= e.minutes <= 90 for e in exercises)
 
@@ -30,6 +31,13 @@ def test_exercises_are_numbered_and_take_sensible_time():
 def test_incomplete_headings_are_refused(heading: str):
     with pytest.raises(ValueError, match="not of the form"):
         exercises_of(heading, "01_x.ipynb")
+
+
+def test_builds_are_found():
+    (build,) = builds_of("a\n\n**Build 2: the step.** · 3 points · 10 min\n\nWrite it.", "01_x.ipynb")
+    assert build[1:] == (2, "the step", "build", 10, 3)
+    with pytest.raises(ValueError, match="not of the form"):
+        builds_of("**Build 2** (10 min)", "01_x.ipynb")
 
 
 def test_sections_named_exist():

@@ -16,6 +16,16 @@ wanted, under each other key, which is what the student will read, what that mis
 
 Keys are ASCII and name a mistake; they never say how to compute the answer. What may happen anywhere, such
 as a wrong sign, stands in `ANYWHERE`. Tests and autograding use the same table and `grade`.
+
+A build is an exercise in the middle of a page, which goes on with what the student has written once it is
+right, and until then with the course's function; it never stops a page:
+
+    def shrink(x, factor):
+        ### BEGIN SOLUTION
+        return x / factor
+        ### END SOLUTION
+
+    shrink = build(checks.check_shrink, shrink)
 """
 
 import copy
@@ -28,7 +38,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-DRAWS = 3  # fresh random inputs of each grading
+DRAWS = 3  # fresh random inputs of each grading, unless a check says otherwise
 ANYWHERE = {  # what to say -> what the right value has become
     "the sign is wrong": lambda x: -x,
     "that is twice what is wanted": lambda x: 2 * x,
@@ -83,6 +93,9 @@ def exercise(**options: object) -> Callable[[Callable], Callable]:
         edges: more such functions, tried afterwards. Of wrong values there that are no mistake's, one is
             named that is right before and wrong there.
         demands: what to say -> holds(answer, *arguments), for what values do not show; tried last.
+        wrong: what to say -> an answer of which it must be said; for tests, and for demands above all.
+        course: the function with which a page goes on while the student's is not right; "right" by default.
+        draws: how many fresh inputs; fewer where an answer takes seconds.
         curried: whether the answer returns a function, which gets the last argument.
         random: whether "right" shows type and shape only and the demands decide.
         up_to_constant: whether a constant may be added.
@@ -97,16 +110,44 @@ class Check:
     def __init__(self, table: Callable[..., dict]) -> None:
         laws = [parameter.annotation for parameter in inspect.signature(table).parameters.values()]
         defaults = {"inputs": lambda g: tuple(law(g) for law in laws), "edges": [], "demands": {}}
+        defaults |= {"wrong": {}, "course": self._right, "draws": DRAWS}
         flags = {"curried": False, "random": False, "up_to_constant": False, "tolerance": 1e-4}
         self.__dict__ |= defaults | flags | getattr(table, "options", {}) | {"table": table}
 
     def __call__(self, answer: Callable) -> None:
-        name = _ascii(getattr(answer, "__name__", "the answer"))
+        name = self._name_of(answer)
         try:
             grade(self, answer)
             print(f"{name}: right.")
         except Unfinished as stub:
             print(f"{name}: {stub}")
+
+    def _right(self, *given: object, **named: object) -> object:
+        """The right value; of a curried exercise the function that returns it."""
+        if self.curried:
+            return lambda x: _right_of(self.table(*given, x, **named))
+        return _right_of(self.table(*given, **named))
+
+    def _name_of(self, answer: object) -> str:
+        return _ascii(getattr(answer, "__name__", self.table.__name__.removeprefix("check_")))
+
+
+def build(check: Check | Callable[..., dict], answer: Callable) -> Callable:
+    """The student's function if it is right, otherwise the course's; says which, and what is wrong.
+
+    Args:
+        check: the build's check, or its table.
+        answer: the function that the student has written.
+    """
+    check = check if isinstance(check, Check) else Check(check)
+    name = check._name_of(answer)
+    try:
+        grade(check, answer)
+    except NotYet as problem:
+        print(f"{name}: {problem}\nUntil it is right, the page goes on with the course's.")
+        return check.course
+    print(f"{name}: right; from here on this page uses yours.")
+    return answer
 
 
 def grade(check: Check, answer: Callable, seed: int | None = None) -> None:
@@ -121,24 +162,42 @@ def grade(check: Check, answer: Callable, seed: int | None = None) -> None:
         Unfinished: it returns None.
         NotYet: it is wrong, and how.
     """
+    if answer is None:
+        raise Unfinished("nothing here yet. Fill in the stub and run this cell again.")
     if not callable(answer):
         raise NotYet(f"a function is wanted, not {_describe(answer)}: pass it without calling it")
     generator = Generator()
     generator.seed() if seed is None else generator.manual_seed(seed)
-    cases = [inputs(generator) for inputs in (*[check.inputs] * DRAWS, *check.edges)]
+    cases = [inputs(generator) for inputs in (*[check.inputs] * check.draws, *check.edges)]
     with torch.random.fork_rng(devices=[]):
         seen = [_run(check, answer, case) for case in cases]
         if seen[0] is None:
             raise Unfinished("nothing returned yet. Fill in the stub and run this cell again.")
-        wanted = [dict(check.table(*map(_double, case)))["right"] for case in cases]
+        wanted = [_right_of(check.table(*map(_double, case))) for case in cases]
         for i in range(len(cases)):
             problem = _complaint(seen[i], wanted[i], answer)
             if problem or not (check.random or _close(check, seen[i], wanted[i])):
                 known = _recognise(check, cases, seen, wanted, i)
                 raise NotYet(known or problem or _explain(check, seen, wanted, i))
         for say, holds in check.demands.items():
-            if not holds(answer, *copy.deepcopy(cases[0])):
+            if not _holds(holds, answer, cases[0]):
                 raise NotYet(say)
+
+
+def _right_of(table: object) -> object:
+    """The right value of a table, a dict or pairs of which those behind it are not computed."""
+    pairs = table.items() if isinstance(table, dict) else table
+    return next(value for say, value in pairs if say == "right")
+
+
+def _holds(holds: Callable, answer: Callable, case: tuple) -> bool:
+    """Whether a demand holds; an answer that stops under it does so with `NotYet`."""
+    try:
+        return holds(answer, *copy.deepcopy(case))
+    except NotYet:
+        raise
+    except Exception as error:
+        raise NotYet(_complaint(error, None, answer)) from None
 
 
 def _run(check: Check, answer: Callable, case: tuple) -> object:
@@ -236,8 +295,8 @@ def _recognise(check: Check, cases: list[tuple], seen: list, wanted: list, i: in
         scores = {"": 0}
         for say in [say for say in tables[0] if say != "right"]:
             agreed = [agree(mine, table[say], part) for mine, table in zip(seen, tables, strict=True)]
-            late = i >= DRAWS and all(agreed[:i]) and not agree(tables[i][say], wanted[i], part)
-            scores[say] = 1 + sum(agreed) if all(agreed[: max(i + 1, DRAWS)]) else int(late)
+            late = i >= check.draws and all(agreed[:i]) and not agree(tables[i][say], wanted[i], part)
+            scores[say] = 1 + sum(agreed) if all(agreed[: max(i + 1, check.draws)]) else int(late)
         if best := max(scores, key=scores.get):
             return best
     return None
@@ -248,7 +307,8 @@ def _explain(check: Check, seen: list, wanted: list, i: int) -> str:
     pairs = zip(_parts(seen[i]), _parts(wanted[i]), strict=True)
     part = [_close(check, *pair) for pair in pairs].index(False)
     which = f"result {part + 1}: " if isinstance(wanted[i], tuple) else ""
-    whole = [k for k in range(DRAWS) if _complaint(seen[k], wanted[k]) is None] if i < DRAWS else [i]
+    draws = range(check.draws)
+    whole = [k for k in draws if _complaint(seen[k], wanted[k]) is None] if i < check.draws else [i]
     a, b = (torch.cat([_parts(values[k])[part].flatten() for k in whole]) for values in (seen, wanted))
     if (lost := ~a.isfinite() & b.isfinite()).any():
         return f"{which}{a[lost][0].item()} comes out where a finite number is wanted"
