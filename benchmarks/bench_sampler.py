@@ -21,7 +21,7 @@ from utils.energy import latent_energy
 from utils.models import build_gan
 from utils.models.layers import bake
 from utils.samplers import sample, ula
-from utils.zoo import load_gan
+from utils.zoo import load_gan, load_logit
 
 NAME = "cifar10-gan"
 STEP_SIZE = 0.01
@@ -33,7 +33,7 @@ PRECISIONS = ("float32", "bfloat16")
 def load_pair() -> tuple[nn.Module, nn.Module, str]:
     """(G, D, where they come from); the speed does not depend on the weights."""
     if NAME in list_checkpoints():
-        return *load_gan(NAME), f"checkpoint {NAME!r}"
+        return load_gan(NAME), load_logit(name=NAME), f"checkpoint {NAME!r}"
     torch.manual_seed(0)
     G, D = build_gan("dcgan", g_width=48, d_width=32)
     return freeze(G), freeze(D), "random weights"

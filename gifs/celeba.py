@@ -14,7 +14,7 @@ def celeba(
     size: int = 264,
     seed: int = 1,
     checkpoint: str = "celeba64-gan",
-    logit: str = "coarse",
+    logit: str | None = None,
     extension: str = "gif",
 ) -> Path:
     """Twelve chains on faces under a gentle, a good and an extreme step size, side by side."""

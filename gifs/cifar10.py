@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gifs.common import image_chains
 
-STEP_SIZES = (0.01, 0.1, 1.0)  # gentle, good, extreme
+STEP_SIZES = (0.005, 0.05, 0.5)  # gentle, good, extreme
 
 
 def cifar10(
@@ -14,7 +14,7 @@ def cifar10(
     size: int = 264,
     seed: int = 1,
     checkpoint: str = "cifar10-gan",
-    logit: str = "continued-r1",
+    logit: str | None = None,
     extension: str = "gif",
 ) -> Path:
     """Sixteen chains on CIFAR-10 under a gentle, a good and an extreme step size, side by side."""

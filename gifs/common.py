@@ -2,27 +2,9 @@
 
 from pathlib import Path
 
-from torch import nn
-
 from utils.animation import animate_chains, chain_frames, write_animation
-from utils.checkpoints import list_checkpoints
-from utils.models.layers import bake
 from utils.toy import TARGETS
 from utils.zoo import load_gan, load_logit, load_toy_gan, refit
-
-
-def load_image_gan(checkpoint: str, logit: str = "continued-r1") -> tuple[nn.Module, nn.Module]:
-    """The frozen generator of an image checkpoint and a logit, baked.
-
-    The logit of this kind is taken from the checkpoint's fitted ones (`x-logits` for `x-gan`); where there
-    are none, it is the raw logit of D, and a line says so.
-    """
-    G, D = load_gan(checkpoint)
-    fitted = checkpoint.removesuffix("-gan") + "-logits"
-    if fitted in list_checkpoints():
-        return bake(G), load_logit(logit, D, name=fitted)
-    print(f"no checkpoint {fitted}: the chains follow the raw logit of D")
-    return bake(G), bake(D)
 
 
 def image_chains(
@@ -31,7 +13,7 @@ def image_chains(
     name: str,
     *,
     step_sizes: tuple[float, ...],
-    logit: str,
+    logit: str | None,
     n_chains: int,
     n_steps: int,
     n_frames: int,
@@ -40,7 +22,7 @@ def image_chains(
     extension: str,
 ) -> Path:
     """The same starts under a gentle, a good and an extreme step size, side by side, from any image GAN."""
-    G, d = load_image_gan(checkpoint, logit)
+    G, d = load_gan(checkpoint), load_logit(logit, checkpoint)
     return animate_chains(
         G, d, folder / f"{name}.{extension}", step_size=step_sizes, n_steps=n_steps, n_frames=n_frames,
         n_chains=n_chains, size=size, seed=seed,

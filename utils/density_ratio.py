@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 
 from utils.energy import check_rows
@@ -35,29 +36,62 @@ class Affine(nn.Module):
 
 
 class FeatureHead(nn.Module):
-    """A small network on the frozen features of a discriminator, as the DDLS paper adds for images."""
+    """d(x) on frozen features f(x) (n, body.feature_dim): a line, or one hidden layer of `hidden` units.
 
-    def __init__(self, body: nn.Module, hidden: int = 256):
+    It sees what the features show and nothing else: a log ratio of the laws of f(x). Few features and a
+    ridge penalty keep the classes overlapping, as a guide needs (notebook 10).
+    """
+
+    def __init__(self, body: nn.Module, hidden: int = 128):
         super().__init__()
         if not hasattr(body, "features") or not hasattr(body, "feature_dim"):
             raise ValueError("body needs features(x) -> (n, f) and feature_dim = f; or train all of it")
         self.body = body.requires_grad_(False)
-        self.net = nn.Sequential(
-            nn.Linear(body.feature_dim, hidden), nn.LeakyReLU(0.1),
-            nn.Linear(hidden, hidden), nn.LeakyReLU(0.1),
-            nn.Linear(hidden, 1),
-        )  # fmt: skip
+        sizes = [body.feature_dim, hidden, 1] if hidden else [body.feature_dim, 1]
+        self.net = nn.Sequential(nn.Linear(*sizes[:2]))
+        if hidden:
+            self.net.extend([nn.ReLU(), nn.Linear(*sizes[1:])])
 
     def train(self, mode: bool = True) -> "FeatureHead":
         super().train(mode)
-        self.body.eval()  # frozen means its spectral norm too, which moves in training mode
+        self.body.eval()  # frozen means its running statistics too, which move in training mode
         return self
 
     def from_features(self, features: Tensor) -> Tensor:
-        return self.net(features).squeeze(1)  # (n, f) -> (n,)
+        return self.net(features.float()).squeeze(1)  # (n, f) -> (n,)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.from_features(self.body.features(x))
+        with torch.autocast(x.device.type, enabled=False):  # nats, not the rounding of bfloat16
+            return self.from_features(self.body.features(x.float()))
+
+    @torch.no_grad()
+    def fit(self, real: Tensor, fake: Tensor, penalty: float = 3.0, seed: int = 0) -> "FeatureHead":
+        """Fit to features (n, f) and (m, f) by the logistic loss with a ridge penalty, by scikit-learn.
+
+        `penalty` is `alpha` of `MLPClassifier`, which holds out a tenth and stops early; of the line, n times
+        the penalty on the mean loss. Both classes weigh the same.
+        """
+        x = torch.cat([real, fake]).double()
+        mean, std = x.mean(0), x.std(0).clamp_min(1e-9)
+        scaled, labels = ((x - mean) / std).numpy(), [1] * len(real) + [0] * len(fake)
+        prior = math.log(len(real) / len(fake))
+        if len(self.net) == 1:
+            fitted = LogisticRegression(C=1 / penalty, max_iter=1000).fit(scaled, labels)
+            weights, biases = [fitted.coef_.T], [fitted.intercept_]
+        else:
+            hidden = (self.net[0].out_features,)
+            fitted = MLPClassifier(
+                hidden, alpha=penalty, batch_size=256, early_stopping=True, max_iter=100, random_state=seed
+            ).fit(scaled, labels)
+            weights, biases = fitted.coefs_, fitted.intercepts_
+        for layer, weight, bias in zip(self.net[::2], weights, biases, strict=True):
+            layer.weight.copy_(torch.from_numpy(weight).T)
+            layer.bias.copy_(torch.from_numpy(bias))
+        first = self.net[0]  # takes the features as they are
+        first.weight /= std.float()
+        first.bias -= first.weight @ mean.float()
+        self.net[-1].bias -= prior
+        return self
 
 
 class CoarseLogit(nn.Module):

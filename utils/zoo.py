@@ -5,6 +5,7 @@ The commands that made them lie in `data/recipes/`.
 
 import copy
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,13 @@ from utils.density_ratio import (
 )
 from utils.energy import prior_of
 from utils.models import build_gan
+from utils.models.classifier import Classifier
 from utils.models.dcgan import DCGANDiscriminator
+from utils.models.efficientnet import PooledMaps
 from utils.models.layers import bake, channels_last, copy_network
 from utils.models.mlp import MLPDiscriminator, MLPGenerator
 from utils.toy import TARGETS, GaussianMixture, GridLogit, SwissRoll
 
-HIDDEN = 256
 COARSE_FACTOR, COARSE_WIDTH = 4, 16  # blocks of 4 x 4 pixels; base channels of a discriminator at 32 px
 STEPS = {"imperfect": 1000, "good": 5000}
 SEEDS = range(5)
@@ -37,39 +39,52 @@ ARCHITECTURE = {"width": 128, "depth": 3}
 # -- images ---------------------------------------------------------------------------------------------
 
 
-def load_gan(name: str = "cifar10-gan", device: torch.device | str = "cpu") -> tuple[nn.Module, nn.Module]:
-    """The frozen generator and discriminator of a checkpoint; d still has its spectral norm."""
+def load_gan(name: str = "cifar10-gan", device: torch.device | str = "cpu") -> nn.Module:
+    """The frozen generator of a checkpoint, a function of z (n, 128) alone."""
     states, card = load_checkpoint(name)
-    G, D = build_gan(**card["architecture"])
+    G, _ = build_gan(**card["architecture"], discriminator=False)
     G.load_state_dict(states["G"])
-    D.load_state_dict(states["D"])
-    return freeze(G, device), freeze(D, device)
+    return freeze(bake(G), device)
+
+
+def load_discriminator(name: str = "cifar10-gan", device: torch.device | str = "cpu") -> nn.Module:
+    """The frozen discriminator that trained a stored generator: outputs (n, 4, 36), no log ratio."""
+    states, card = load_checkpoint(f"{name}-heads")
+    _, D = build_gan(**card["architecture"])
+    D.heads.load_state_dict(states["heads"])
+    return freeze(bake(D), device)
+
+
+@cache
+def load_features(name: str) -> nn.Module:
+    """Frozen features for a logit: "classifier", of CIFAR-10's classes, or "maps", of EfficientNet-Lite0."""
+    if name == "maps":
+        return freeze(PooledMaps())
+    states, card = load_checkpoint("cifar10-features")
+    body = Classifier(**card["architecture"])
+    body.load_state_dict(states["classifier"])
+    return freeze(channels_last(body))
 
 
 def load_logit(
-    kind: str, D: nn.Module, *, calibrated: bool = True, name: str = "cifar10-logits"
+    kind: str | None = None, name: str = "cifar10-gan", device: torch.device | str = "cpu"
 ) -> nn.Module:
-    """One of the fitted logits as a frozen, baked module x -> (n,); `D` gives what they were built from.
-
-    `kind` is one of the card's: "raw", "head", "continued", "continued-r1", "coarse"; `calibrated=False`
-    leaves out Platt's line.
-    """
-    states, card = load_checkpoint(name)
+    """A fitted log ratio of a generator, a frozen module x -> (n,); without `kind`, the chosen one."""
+    states, card = load_checkpoint(f"{name}-logits")
+    kind = kind or card["chosen"]
     if kind not in card["logits"]:
         raise ValueError(f"kind={kind!r} is unknown; choose one of {', '.join(card['logits'])}")
-    logit = copy.deepcopy(D)
-    if kind == "head":
-        logit = FeatureHead(logit, HIDDEN)
-        logit.net.load_state_dict(states["head"])
-    elif kind == "coarse":
-        logit = new_coarse_logit()
-        logit.body.load_state_dict(states["coarse"])
-    elif kind != "raw":
-        logit.load_state_dict(states[kind])
     entry = card["logits"][kind]
-    if calibrated:
-        logit = Affine(logit, entry["slope"], entry["intercept"])
-    return freeze(bake(logit), next(D.parameters()).device)
+    logit = new_logit(**entry["architecture"])
+    (getattr(logit, "net", logit)).load_state_dict(states[kind])
+    return freeze(bake(Affine(logit, entry["slope"], entry["intercept"])), device)
+
+
+def new_logit(features: str | None = None, hidden: int = 0, width: int = 24) -> nn.Module:
+    """An untrained logit: a head on frozen features, or a convolutional D of its own without `features`."""
+    if features:
+        return FeatureHead(copy.deepcopy(load_features(features)), hidden)
+    return channels_last(DCGANDiscriminator(width, image_size=32))
 
 
 def new_coarse_logit(seed: int = 0, factor: int = COARSE_FACTOR) -> CoarseLogit:

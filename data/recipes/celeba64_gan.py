@@ -15,7 +15,7 @@ from utils.training import TrainConfig
 FACES = {"family": "projected", "latent_dim": 128, "g_width": 64, "d_width": 128, "image_size": 64}
 PRESETS = {
     "cpu": (FACES, replace(PROJECTED, n_steps=12_000)),
-    "gpu": (FACES, replace(PROJECTED, n_steps=20_000, compile=True, save_every=2000)),
+    "gpu": (FACES, replace(PROJECTED, n_steps=13_500, compile=True, save_every=2000)),
     "dcgan": (
         {"family": "dcgan", "latent_dim": 128, "g_width": 24, "d_width": 16, "image_size": 64},
         TrainConfig(loss="non_saturating", n_steps=8_000, lr_g=2e-4, lr_d=4e-4, precision="bfloat16"),

@@ -119,14 +119,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--held-out", type=int, default=0, help="leave out the last so many training images")
+    parser.add_argument("--name", default=NAME, help="name of the checkpoint")
     parser.add_argument("--resume", action="store_true", help="continue from the last finished epoch")
     args = parser.parse_args(arguments)
-    settings = {"epochs": args.epochs, "width": args.width, "seed": args.seed}
+    settings = {"epochs": args.epochs, "width": args.width, "seed": args.seed, "held_out": args.held_out}
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     generator = torch.Generator().manual_seed(args.seed)
     train, test = load_cifar10("train"), load_cifar10("test")
+    n_train = len(train.images) - args.held_out
     model = Classifier(width=args.width)
     model.whiten_patches(to_float(train.images[:5000]))
     model = model.to(memory_format=torch.channels_last)
@@ -142,13 +145,13 @@ def main(arguments: list[str] | None = None) -> None:
         generator.set_state(snapshot["generator"])
         first_epoch, seconds_before = snapshot["epoch"], snapshot["seconds"]
 
-    n_batches = len(train.images) // BATCH_SIZE
+    n_batches = n_train // BATCH_SIZE
     n_steps = args.epochs * n_batches
     bar = tqdm(total=n_steps, initial=first_epoch * n_batches, unit="step", mininterval=2)
     for epoch in range(first_epoch, args.epochs):
         model.train()
         mean_loss = torch.zeros(())
-        order = torch.randperm(len(train.images), generator=generator)
+        order = torch.randperm(n_train, generator=generator)
         for i, batch in enumerate(order.split(BATCH_SIZE)[:n_batches]):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate((epoch * n_batches + i) / n_steps)
@@ -179,17 +182,19 @@ def main(arguments: list[str] | None = None) -> None:
     card = {
         "task": "CIFAR-10 classification: class posteriors and features for the image metrics",
         "architecture": {"width": args.width, "n_classes": 10},
-        "data": "CIFAR-10, the 50,000 training images; metrics on the 10,000 test images, plain forward pass",
+        "data": f"CIFAR-10, the first {n_train:,} training images; metrics on the 10,000 test images, plain "
+        "forward pass",
         **calibrate(probabilities, test.labels),
         "epochs": args.epochs,
         "seed": args.seed,
         "command": f"python -m data.recipes.cifar10_classifier --epochs {args.epochs} --width {args.width}"
-        f" --seed {args.seed} --threads {args.threads}",
+        f" --seed {args.seed} --threads {args.threads}"
+        + (f" --held-out {args.held_out} --name {args.name}" if args.name != NAME else ""),
         "metrics": {key: round(value, 4) for key, value in metrics.items()},
         "seconds": round(seconds),
         "hardware": f"{os.cpu_count()}-core CPU, {args.threads} thread{'s' * (args.threads > 1)}, bf16",
     }
-    path = save_checkpoint(NAME, {"classifier": model}, card)
+    path = save_checkpoint(args.name, {"classifier": model}, card)
     print(f"{path.name}: {card['metrics']}, {seconds / 60:.0f} minutes")
 
 

@@ -21,7 +21,7 @@ PRESETS = {
     ),
     "gpu": (
         {"family": "projected", "latent_dim": 128, "g_width": 64, "d_width": 128, "image_size": 32},
-        replace(PROJECTED, compile=True, save_every=2000),
+        replace(PROJECTED, n_steps=20_400, compile=True, save_every=2000),
     ),
     "dcgan": (
         {"family": "dcgan", "latent_dim": 128, "g_width": 48, "d_width": 32, "image_size": 32},

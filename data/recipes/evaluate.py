@@ -32,7 +32,6 @@ from utils.energy import latent_energy
 from utils.images import to_uint8
 from utils.metrics.extractors import EXTRACTORS, Extractor, get_extractor
 from utils.metrics.images import Reference, evaluate_features, format_report, load_reference
-from utils.models.layers import bake
 from utils.samplers import mala, sample, ula
 from utils.zoo import load_gan, load_logit
 
@@ -130,17 +129,15 @@ def run(args: argparse.Namespace) -> None:
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     data = args.gan.split("-")[0]
-    names = {"gan": args.gan, "logits": args.logits or f"{data}-logits"}
+    names = {"gan": args.gan, "logits": f"{args.gan}-logits"}
     settings = {key: getattr(args, key) for key in ("sampler", "step_size", "temperature", "block_size")}
     settings |= {"steps": sorted(set(args.steps)), "logit": args.logit} | names
     settings["precision"] = "float32" if args.sampler == "mala" else args.precision
     settings["sha256"] = [read_card(name)["sha256"] for name in names.values()]
-    G, D = load_gan(args.gan, device)
-    logit = load_logit(args.logit, D, name=names["logits"])
+    G, logit = load_gan(args.gan, device), load_logit(args.logit, args.gan, device)
     extractor = get_extractor(args.extractor, device)
-    split = args.split or ("train" if args.extractor == "cifar10-classifier" else "test")
-    reference = load_reference(extractor, split, data)
-    rows = evaluate(bake(G), logit, extractor, reference, args.n, args.seed, settings, args.folder)
+    reference = load_reference(extractor, args.split, data)
+    rows = evaluate(G, logit, extractor, reference, args.n, args.seed, settings, args.folder)
     if rows is None:
         return
     name = f"{args.gan}-{args.logit}-{args.sampler}-{args.step_size:g}-n{args.n}-seed{args.seed}.json"
@@ -157,11 +154,10 @@ def main(arguments: list[str] | None = None) -> None:
     about = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=about, prog="evaluate")
     parser.add_argument("--gan", default="cifar10-gan", help="checkpoint; its first word names the data set")
-    parser.add_argument("--logits", help="checkpoint of the logits (default: <data set>-logits)")
-    parser.add_argument("--logit", default="continued-r1", help="which of them")
+    parser.add_argument("--logit", help="which of its logits (default: the chosen one)")
     parser.add_argument("--sampler", choices=("ula", "mala"), default="ula")
-    parser.add_argument("--step-size", type=float, default=0.1)
-    parser.add_argument("--steps", type=int, nargs="+", default=[25], help="0 is the generator alone")
+    parser.add_argument("--step-size", type=float, default=0.05)
+    parser.add_argument("--steps", type=int, nargs="+", default=[10], help="0 is the generator alone")
     parser.add_argument("--temperature", type=float, default=1.0)
     # torchrun on Python 3.11 stumbles over `--n`, which abbreviates options of its own: it needs `-n`
     parser.add_argument("-n", "--n", type=int, default=50_000, help="number of chains; `-n` under torchrun")
@@ -169,7 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--block-size", type=int, default=500)
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--extractor", choices=EXTRACTORS, default="cifar10-classifier")
-    parser.add_argument("--split", choices=("train", "test"), help="of the real images")
+    parser.add_argument("--split", choices=("train", "test"), default="test", help="of the real images")
     parser.add_argument("--folder", type=Path, default=RUNS / "evaluate", help="of the blocks of all runs")
     parser.add_argument("--output", type=Path, help="of the result (default: in that folder)")
     args = parser.parse_args(arguments)

@@ -1,13 +1,14 @@
-"""Make d of an image GAN a log density ratio, in four ways; `cifar10_logits` and `celeba64_logits` use it.
+"""Fit log density ratios to a frozen image generator; `cifar10_logits` and `celeba64_logits` use it.
 
-Raw logit; a small head on D's frozen features; D trained on with G frozen, plainly and with R1; and, where
-real and generated images can be told apart perfectly, a new d of coarser images. Each is then
-Platt-scaled. Fitting uses training images and fresh samples; early stopping and Platt scaling use one half
-of the test split ("validation"), and every reported figure the other half ("evaluation").
+Candidates: heads on frozen features (which features, how strong a ridge penalty), and a small convolutional
+discriminator with R1. Images: `fit` and `validation` are training images that the classifier behind the
+features never saw; Platt's line and the choice use validation, the reported figures the test split.
+
+The choice is made by samples of G alone, reweighted by e^d: the kernel distance of the last pooled maps of
+EfficientNet-Lite0, the network that trained G and reports nothing, to the training images of the fit.
 """
 
 import argparse
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +19,8 @@ from torch import Tensor, nn
 from utils.checkpoints import freeze, save_checkpoint
 from utils.config import pick_device
 from utils.density_ratio import (
-    Affine,
     FeatureHead,
-    accuracy,
-    calibration_error,
-    effective_ratio_check,
+    describe,
     fit_logit,
     logistic_loss,
     logits_of,
@@ -31,140 +29,145 @@ from utils.density_ratio import (
 )
 from utils.images import ImageSet, to_unit
 from utils.training import draw_from
-from utils.zoo import HIDDEN, draw_samples, load_gan, new_coarse_logit
+from utils.zoo import draw_samples, load_features, load_gan, new_logit
 
-NAMES = ("raw", "head", "continued", "continued-r1")
-COARSE_STEPS = 100  # stopped on purpose while the classes still overlap
-LoadSplit = Callable[[str], ImageSet]  # takes "train" or "test"
-
-
-@dataclass
-class HeldOut:
-    """Real images never seen in training and fresh samples, (n, 3, s, s) in [-1, 1]."""
-
-    real: Tensor
-    fake: Tensor
-
-    def logits(self, logit: nn.Module) -> tuple[Tensor, Tensor]:
-        return logits_of(logit, self.real), logits_of(logit, self.fake)
+FIT, VALIDATION, EVALUATION = 8000, 2000, 5000  # images of each class
+LAST_BLOCK = 320  # features of the last block, at the end of the pooled maps
 
 
-def held_out_halves(
-    G: nn.Module, n: int, device: torch.device, load: LoadSplit, seed: int = 10_000
-) -> tuple[HeldOut, HeldOut]:
-    """(validation, evaluation): disjoint halves of the test split, each with as many fresh samples."""
-    test = to_unit(load("test").images).to(device)
-    generator = torch.Generator().manual_seed(seed)
-    half = len(test) // 2
-    starts = (0, half)
-    return tuple(HeldOut(test[s : s + n], draw_samples(G, n, generator)) for s in starts)
+@dataclass(frozen=True)
+class Candidate:
+    """How one logit is fitted: a head on `features`, or the convolutional one without."""
+
+    features: str | None = None
+    hidden: int = 128
+    penalty: float = 3.0
+
+    @property
+    def architecture(self) -> dict:
+        return {"features": self.features, "hidden": self.hidden} if self.features else {"width": 24}
 
 
-def describe(logit: nn.Module, data: HeldOut) -> dict[str, float]:
-    """Held-out figures of one logit."""
-    real, fake = data.logits(logit)
-    return {
-        "loss": logistic_loss(real, fake),
-        "accuracy": accuracy(real, fake),
-        "calibration_error": calibration_error(real, fake),
-        "log_mean_ratio": effective_ratio_check(fake),
-        "logit_real": real.mean().item(),
-        "logit_fake": fake.mean().item(),
-        "reliability": [curve.tolist() for curve in reliability_curve(real, fake)],  # predicted, observed
-    }
+def weighted_distance(fake: Tensor, weights: Tensor, real: Tensor) -> float:
+    """Kernel distance (x . y / d + 1)^3 of real features to fake ones (n, d) that count by weights (n,).
+
+    As `metrics.images.squared_mmd`, no sample is paired with itself: small for a few heavy weights only if
+    their images are good.
+    """
+    w = (weights / weights.sum()).double()
+
+    def mean_of_pairs(a: Tensor, b: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        blocks = zip(a.split(1000), u.split(1000), strict=True)
+        return sum(p @ ((x @ b.T / b.shape[1] + 1) ** 3) @ v for x, p in blocks)
+
+    def within(a: Tensor, u: Tensor) -> Tensor:
+        itself = u.square() @ (a.square().mean(1) + 1) ** 3
+        return (mean_of_pairs(a, a, u, u) - itself) / (1 - u.square().sum())
+
+    x, y = fake.double(), real.double()
+    even = torch.full((len(y),), 1 / len(y), dtype=torch.float64)
+    return (within(x, w) + within(y, even) - 2 * mean_of_pairs(x, y, w, even)).item()
+
+
+@torch.no_grad()
+def in_batches(f: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    return torch.cat([f(part) for part in images.split(250)])
 
 
 def run(
     module: str,
-    title: str,
-    data_set: str,
-    load: LoadSplit,
-    n_steps: int,
-    r1_weight: float,
-    coarse: bool = False,
+    load: Callable[[str], ImageSet],
+    gan: str,
+    candidates: dict[str, Candidate],
     arguments: list[str] | None = None,
 ) -> None:
-    """The command line of a recipe for logits: fit, scale, describe, and write the checkpoint and its card.
-
-    Args:
-        module: name of the recipe's module; the names of its checkpoints begin with its first part.
-        title: one line for `--help`.
-        data_set: its name, for the card.
-        load: gives the splits "train" and "test".
-        n_steps: most steps of a fit, unless `--steps` says otherwise.
-        r1_weight: of 'continued-r1', unless `--r1` says otherwise.
-        coarse: whether a d of coarser images is fitted too.
-        arguments: instead of the command line's.
-    """
-    prefix = module.split("_")[0]
-    parser = argparse.ArgumentParser(description=title)
-    parser.add_argument("--gan", default=f"{prefix}-gan")
-    parser.add_argument("--name", default=f"{prefix}-logits")
-    parser.add_argument("--steps", type=int, default=n_steps, help="most steps of a fit")
-    parser.add_argument("--n", type=int, default=5000, help="images of each half and class, at most 5000")
-    parser.add_argument("--r1", type=float, default=r1_weight, help="weight of R1 for 'continued-r1'")
+    """The command line of a recipe for logits: fit, scale, describe, choose, write the checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gan", default=gan)
+    parser.add_argument("--kinds", nargs="+", choices=candidates, default=list(candidates))
     parser.add_argument("--threads", type=int)
     args = parser.parse_args(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
-
+    torch.set_flush_denormal(True)
     device = pick_device()
-    G, D = load_gan(args.gan, device)
-    validation, evaluation = held_out_halves(G, args.n, device, load)
-    quick = HeldOut(validation.real[:2000], validation.fake[:2000])
-    train = load("train").images
-
-    @torch.no_grad()
-    def draw_fake(n: int, generator: torch.Generator) -> Tensor:
-        return G(torch.randn(n, G.latent_dim, generator=generator).to(device))
-
-    def fit(logit: nn.Module, n_steps: int = args.steps, **settings) -> dict:
-        started = time.perf_counter()
-        history = fit_logit(
-            logit, draw_from(train, device), draw_fake, lambda: logistic_loss(*quick.logits(logit)),
-            n_steps=n_steps, precision="bfloat16", **settings,
-        )  # fmt: skip
-        return {"fit": settings, "history": history, "seconds": round(time.perf_counter() - started)}
-
-    logits: dict[str, nn.Module] = {"raw": D, "head": FeatureHead(copy.deepcopy(D), HIDDEN).to(device)}
-    for kind in ("continued", "continued-r1"):
-        logits[kind] = copy.deepcopy(D).requires_grad_(True)
-    fits = {
-        "raw": {},
-        "head": fit(logits["head"], lr=1e-3, weight_decay=1e-3),
-        "continued": fit(logits["continued"], lr=1e-4),
-        "continued-r1": fit(logits["continued-r1"], lr=1e-4, r1_weight=args.r1),
+    G = load_gan(args.gan, device)
+    held_out = load("train").images[-FIT - VALIDATION :]
+    test = load("test").images[:EVALUATION]
+    generator = torch.Generator().manual_seed(10_000)
+    sets = {
+        "real fit": to_unit(held_out[:FIT]), "real validation": to_unit(held_out[FIT:]),
+        "real evaluation": to_unit(test), "fake fit": draw_samples(G, FIT, generator),
+        "fake validation": draw_samples(G, VALIDATION, generator),
+        "fake evaluation": draw_samples(G, EVALUATION, generator),
+    }  # fmt: skip
+    wanted = {c.features for c in (candidates[kind] for kind in args.kinds) if c.features} | {"maps"}
+    features = {
+        name: {
+            key: in_batches(load_features(name).to(device).features, x.to(device)) for key, x in sets.items()
+        }
+        for name in sorted(wanted)
     }
-    if coarse:
-        logits["coarse"] = new_coarse_logit().to(device)
-        fits["coarse"] = fit(logits["coarse"], n_steps=COARSE_STEPS, lr=5e-4, decay=True)
-    entries, left_out = {}, {}
-    for kind, logit in logits.items():
-        freeze(logit)
-        try:
-            slope, intercept = platt(*validation.logits(logit))
-        except FloatingPointError as error:  # a perfect classifier has no scale: its ratio is infinite
-            left_out[kind] = {"reason": str(error), **fits[kind]}
-            print(f"{kind:14s} left out: {error}")
-            continue
+    maps = {key: x[:, -LAST_BLOCK:] for key, x in features["maps"].items()}
+    maps = {key: x / maps["real fit"].std(0) for key, x in maps.items()}
+
+    def choose_by(weights: Tensor) -> float:
+        return weighted_distance(maps["fake evaluation"], weights, maps["real fit"][:EVALUATION])
+
+    def fit(kind: str) -> tuple[nn.Module, Callable[[str], Tensor], dict]:
+        """The logit, its values on a set, and what the fit says of itself."""
+        candidate, started = candidates[kind], time.perf_counter()
+        logit = new_logit(**candidate.architecture).to(device)
+        if isinstance(logit, FeatureHead):
+            known = features[candidate.features]
+            logit.fit(known["real fit"], known["fake fit"], candidate.penalty)
+            log = {"penalty": candidate.penalty}
+            values = lambda key: logit.from_features(known[key]).detach()  # noqa: E731
+        else:
+            log = {"r1_weight": 0.1, "lr": 3e-4, "n_steps": 600}
+            draws = draw_from(sets["real fit"], device, mirror=True), draw_from(sets["fake fit"], device)
+            values = lambda key: logits_of(logit, sets[key].to(device)).detach()  # noqa: E731
+            history = fit_logit(
+                logit, *draws, lambda: logistic_loss(values("real validation"), values("fake validation")),
+                batch_size=64, check_every=100, decay=True, precision="bfloat16", **log,
+            )  # fmt: skip
+            log["history"] = history
+        return logit, values, log | {"seconds": round(time.perf_counter() - started)}
+
+    entries, modules = {}, {}
+    for kind in args.kinds:
+        logit, values, log = fit(kind)
+        slope, intercept = platt(values("real validation"), values("fake validation"))
+        real, fake = (slope * values(f"{who} evaluation") + intercept for who in ("real", "fake"))
+        weights = torch.softmax(fake.double(), 0)
         entries[kind] = {
+            "architecture": candidates[kind].architecture,
             "slope": slope,
             "intercept": intercept,
-            "uncalibrated": describe(logit, evaluation),
-            "calibrated": describe(Affine(logit, slope, intercept), evaluation),
-            **fits[kind],
+            **describe(real, fake),
+            "raw_loss": logistic_loss(values("real evaluation"), values("fake evaluation")),
+            "logit_real": real.mean().item(),
+            "logit_fake": fake.mean().item(),
+            "logit_target": (weights * fake).sum().item(),  # E d under p_t, by importance weights
+            "reliability": [curve.tolist() for curve in reliability_curve(real, fake)],
+            "chooser": choose_by(weights),
+            **log,
         }
-        c = entries[kind]["calibrated"]
-        print(f"{kind:14s} slope {slope:.2f} loss {c['loss']:.4f} accuracy {c['accuracy']:.3f}")
+        modules[kind] = freeze(logit.net if isinstance(logit, FeatureHead) else logit)
+        e = entries[kind]
+        print(
+            f"{kind:16s} slope {slope:.2f} loss {e['loss']:.4f} accuracy {e['accuracy']:.3f} ESS"
+            f" {e['ess_share']:.3f} E_t[d] {e['logit_target']:.2f} chooser {e['chooser']:.4f}"
+        )
+    chooser = {"none": choose_by(torch.ones(EVALUATION))}
     card = {
-        "task": "log density ratios for the generator of " + args.gan,
-        "data": f"fit: {data_set}, training split; validation and evaluation: n = {len(validation.real)} "
-        "images of disjoint halves of the test split, and as many fresh samples each",
+        "task": f"log density ratios for the generator {args.gan}",
+        "data": f"fit {FIT}, validation {VALIDATION} (the last training images), evaluation {EVALUATION} "
+        "(test) images, and as many fresh samples each",
         "logits": entries,
-        "left_out": left_out,
-        "command": f"python -m data.recipes.{module} --steps {args.steps} --r1 {args.r1}",
+        "chooser": chooser | {kind: entry["chooser"] for kind, entry in entries.items()},
+        "chosen": min(entries, key=lambda kind: entries[kind]["chooser"]),
+        "command": f"python -m data.recipes.{module} --gan {args.gan} --kinds {' '.join(args.kinds)}",
     }
-    # half precision: the files stay small, and the rounding is far below the error of any fit
-    fitted = {"head": logits["head"].net, "coarse": logits["coarse"].body if coarse else None}
-    modules = {kind: fitted.get(kind, logits[kind]).half() for kind in entries if kind != "raw"}
-    save_checkpoint(args.name, modules, card)
+    print("chosen:", card["chosen"], "chooser without d:", round(chooser["none"], 4))
+    save_checkpoint(f"{args.gan}-logits", modules, card, int8=True)

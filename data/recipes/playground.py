@@ -98,10 +98,10 @@ def make_networks(n_steps: int = 2500, n_samples: int = 4_000_000) -> None:
     print("wrote", save_checkpoint("networks", modules, card, PLAYGROUND).relative_to(ROOT))
 
 
-def make_strips(gan: str, logits: str, kind: str, quality: int, seed: int = 0) -> None:
+def make_strips(gan: str, kind: str | None, quality: int, seed: int = 0) -> None:
     """Write the sheet: a row of tiles for each step size and number of steps, one tile a chain."""
-    G, D = load_gan(gan)
-    energy = latent_energy(G, load_logit(kind, D, name=logits))
+    G = load_gan(gan)
+    energy = latent_energy(G, load_logit(kind, gan))
     z0 = torch.randn(CHAINS, G.latent_dim, generator=torch.Generator().manual_seed(seed))
     rows, logit, length = [], [], []
     for step_size in STEP_SIZES:
@@ -120,7 +120,7 @@ def make_strips(gan: str, logits: str, kind: str, quality: int, seed: int = 0) -
     write_atomically(PLAYGROUND / "strips.webp", lambda p: picture.save(p, "WEBP", quality=quality, method=6))
     about = {
         "gan": gan,
-        "logit": f"{logits}, {kind}",
+        "logit": kind or read_card(f"{gan}-logits")["chosen"],
         "task": read_card(gan)["task"],
         "tile": rows[0].shape[-1],
         "chains": CHAINS,
@@ -140,8 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["networks", "strips"])
     parser.add_argument("--gan", default="cifar10-gan", help="checkpoint of the generator")
-    parser.add_argument("--logits", default="cifar10-logits", help="checkpoint of its logits")
-    parser.add_argument("--kind", default="continued-r1", help="which of them")
+    parser.add_argument("--kind", help="which of its logits (default: the chosen one)")
     parser.add_argument("--quality", type=int, default=60, help="of the WebP, 1 to 100")
     options = vars(parser.parse_args(arguments))
     make_networks() if options.pop("what") == "networks" else make_strips(**options)

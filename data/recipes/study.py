@@ -12,7 +12,7 @@ from utils.metrics.extractors import get_extractor
 from utils.metrics.images import load_reference
 from utils.samplers import Kernel
 from utils.selection import LatentGAN, Samples, mcmc
-from utils.studies import fingerprint, read, run_once, update
+from utils.studies import read, run_once, update
 
 Jobs = dict[str, dict[str, dict]]  # study -> name of an entry -> settings
 
@@ -24,11 +24,6 @@ def measure(name: str, split: str, data: str = "cifar10") -> dict[str, Any]:
     count = load_reference(extractor, split, data).moments.count
     who = {"extractor": extractor.name, "weights": extractor.weights}
     return who | {"data": data, "split": split, "n_reference": count}
-
-
-def networks(data: str) -> dict[str, dict[str, str]]:
-    """Settings of the stored generator of a data set, and of its logits."""
-    return {"gan": fingerprint(f"{data}-gan"), "logits": fingerprint(f"{data}-logits")}
 
 
 def chains(

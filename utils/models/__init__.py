@@ -13,11 +13,17 @@ GANS = {
 
 
 def build_gan(
-    family: str, *, latent_dim: int = 128, g_width: int, d_width: int, image_size: int = 32
-) -> tuple[nn.Module, nn.Module]:
-    """A new generator and discriminator of one family; the arguments are what a card stores."""
+    family: str,
+    *,
+    latent_dim: int = 128,
+    g_width: int,
+    d_width: int,
+    image_size: int = 32,
+    discriminator: bool = True,
+) -> tuple[nn.Module, nn.Module | None]:
+    """A new generator and, if wanted, discriminator of one family; the arguments are what a card stores."""
     if family not in GANS:
         raise ValueError(f"family={family!r} is unknown; choose one of {', '.join(GANS)}")
     make_generator, make_discriminator = GANS[family]
-    networks = make_generator(latent_dim, g_width, image_size), make_discriminator(d_width, image_size)
-    return channels_last(networks[0]), channels_last(networks[1])
+    G = channels_last(make_generator(latent_dim, g_width, image_size))
+    return G, channels_last(make_discriminator(d_width, image_size)) if discriminator else None

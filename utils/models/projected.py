@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.models.efficientnet import load_efficientnet
+from utils.models.efficientnet import block_maps, load_efficientnet
 from utils.models.layers import check_size, normalise_spectrally
 
 RESOLUTION = 96  # side to which images are resized before the frozen network
@@ -90,18 +90,8 @@ class FrozenPyramid(nn.Module):
     def train(self, mode: bool = True) -> "FrozenPyramid":
         return super().train(False)
 
-    def maps(self, x: Tensor) -> dict[int, Tensor]:
-        """Block -> its map, for every block of the frozen network up to the last tap."""
-        x = F.interpolate(x, size=(RESOLUTION, RESOLUTION), mode="bilinear", align_corners=False)
-        h = x * (255 / 256) + 1 / 256  # [-1, 1] -> (255 u - 127) / 128 for u in [0, 1]
-        h = self.body._swish(self.body._bn0(self.body._conv_stem(h)))
-        out = {}
-        for i, block in enumerate(self.body._blocks):
-            out[i] = h = block(h)
-        return out
-
     def forward(self, x: Tensor) -> list[Tensor]:
-        maps = self.maps(x)
+        maps = block_maps(self.body, x, RESOLUTION)
         mixed = [mix(maps[tap]) for mix, tap in zip(self.mix, TAPS, strict=True)]
         pyramid = [mixed[-1]]
         for i in (2, 1, 0):  # from coarse to fine

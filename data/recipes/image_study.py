@@ -1,0 +1,202 @@
+"""What sampling does to the image generators, and what no trick does: `python -m data.recipes.image_study`.
+
+A job is one set of samples of one generator by one method, scored by judges that neither trained nor chose:
+the CIFAR-10 classifier and EfficientNet-Lite2 (a relative of Lite0, which trained G). Studies `cifar10` and
+`celeba64`; notebooks 09 to 12 read them. Parts:
+
+- `final`: the generator alone, ULA with the chosen logit, several generators and seeds;
+- `control`: latents scaled, z -> s z, and images whose contrast or saturation is set to the real images';
+- `logit`: ULA with the other logits;  `step`: step sizes at equal eps N, and MALA beside ULA;
+- `rival`: other methods at about the cost of ULA, three passes a gradient step (notebook 07 measures it).
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_predict
+from torch import Tensor
+
+from data.recipes.study import Jobs, chains, measure, run_jobs
+from utils.config import pick_device
+from utils.density_ratio import logistic_loss
+from utils.energy import latent_energy
+from utils.images import load_cifar10, load_faces, to_uint8
+from utils.metrics.extractors import Extractor, get_extractor
+from utils.metrics.images import Reference, evaluate_features, load_reference, precision_recall
+from utils.samplers import hmc, mala, sample, ula
+from utils.selection import (
+    LatentGAN,
+    Samples,
+    ex2mcmc,
+    generator_only,
+    iterated_resampling,
+    metropolis_hastings,
+)
+from utils.studies import fingerprint
+from utils.transport import discriminator_optimal_transport, gradient_flow
+from utils.zoo import load_gan, load_logit
+
+VERSION = 1  # of this file: raise it when a change alters results
+JUDGES = {"cifar10": ("cifar10-classifier", "efficientnet-lite2"), "celeba64": ("efficientnet-lite2",)}
+STEP_SIZE, N_STEPS = 0.05, 10
+SCALES = (0.6, 0.8, 1.2, 1.4, 1.6, 1.8)
+RIVALS: dict[str, Callable[..., Samples]] = {
+    "MALA": partial(chains, kernel=partial(mala, 0.02), n_steps=10),
+    "HMC": partial(chains, kernel=partial(hmc, step_size=0.15, n_leapfrog=3), n_steps=3),
+    "MH-GAN": partial(metropolis_hastings, n_steps=30),
+    "i-SIR": partial(iterated_resampling, n_particles=6, n_steps=6),
+    "Ex2MCMC": partial(chains, kernel=partial(ex2mcmc, step_size=0.02, n_particles=4, n_moves=1), n_steps=5),
+    "DOT": partial(discriminator_optimal_transport, step_size=0.05, n_steps=10, lipschitz=1.0),
+    "DG-flow .03": partial(gradient_flow, step_size=0.03, temperature=0.01, n_steps=10),
+    "DG-flow .1": partial(gradient_flow, step_size=0.1, temperature=0.01, n_steps=10),
+    "DG-flow .3": partial(gradient_flow, step_size=0.3, temperature=0.01, n_steps=10),
+}
+
+
+def scaled(gan: LatentGAN, n: int, generator: torch.Generator, *, scale: float) -> Samples:
+    """G(s z): a control, which knows no discriminator."""
+    z = scale * gan.draw(n, generator)
+    return Samples(gan.generate(z), z, n, 0, {})
+
+
+def ula_chains(
+    gan: LatentGAN, n: int, generator: torch.Generator, *, step_size: float, n_steps: int
+) -> Samples:
+    """ULA in bfloat16, twice as fast; the other methods compare energies and stay in float32."""
+    energy = latent_energy(gan.G, gan.logit, gan.prior, precision="bfloat16")
+    z = gan.draw(n, generator)
+    chain = sample(energy, z, ula(step_size), n_steps, generator, chunk_size=gan.chunk_size)
+    return Samples(gan.generate(chain.z), chain.z, n, n * n_steps, {})
+
+
+def contrast_matched(images: Tensor, real: Tensor) -> Tensor:
+    """uint8 images with the real images' mean contrast and saturation, each about its own mean and grey."""
+
+    def parts(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = x.float() / 255
+        grey = x.mean(1, keepdim=True)
+        middle = grey.mean((2, 3), keepdim=True)
+        return middle, grey - middle, x - grey
+
+    middle, light, colour = parts(images)
+    _, real_light, real_colour = parts(real)
+    factors = [
+        (r.square().mean() / f.square().mean()).sqrt()
+        for r, f in ((real_light, light), (real_colour, colour))
+    ]
+    return ((middle + factors[0] * light + factors[1] * colour).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def divergence(real: Tensor, fake: Tensor) -> float:
+    """Jensen-Shannon divergence in nats that a fresh ridge classifier of features finds, 5-fold held out."""
+    n = min(len(real), len(fake))
+    x = torch.cat([real[:n], fake[:n]]).double()
+    x = ((x - x.mean(0)) / x.std(0).clamp_min(1e-9)).numpy()
+    y = [1] * n + [0] * n
+    ridge = LogisticRegression(C=0.003)
+    d = torch.from_numpy(cross_val_predict(ridge, x, y, cv=5, method="decision_function"))
+    return math.log(2) - logistic_loss(d[:n], d[n:])
+
+
+def score(images: Tensor, extractor: Extractor, reference: Reference) -> dict:
+    """All measures of uint8 images (n, 3, s, s); precision, recall and divergence among equally many real."""
+    features, probabilities = extractor.extract(images)
+    report = evaluate_features(features, probabilities, extractor, reference)
+    m = min(len(features), len(reference.features))
+    precision, recall = precision_recall(reference.features[:m], features[:m])
+    spread = (features.double().var(0).sum() / reference.moments.cov.trace()).item()
+    found = divergence(reference.features[:m], features[:m])
+    return report | {"precision": precision, "recall": recall, "spread": spread, "divergence": found}
+
+
+@cache
+def networks(gan: str, kind: str) -> LatentGAN:
+    device = pick_device()
+    return LatentGAN(load_gan(gan, device), load_logit(kind, gan, device), chunk_size=64)
+
+
+@cache
+def real_images(data: str) -> Tensor:
+    return (load_cifar10 if data == "cifar10" else load_faces)("train").images[:5000]
+
+
+def work(settings: dict) -> dict:
+    """Draw and score one set of samples."""
+    torch.set_flush_denormal(True)
+    gan = networks(settings["gan"]["checkpoint"], settings["logit"])
+    generator = torch.Generator().manual_seed(settings["seed"])
+    samples = settings["call"](gan, settings["n"], generator)
+    images, n = to_uint8(samples.x).cpu(), settings["n"]
+    with torch.no_grad():
+        d = torch.cat([gan.logit(part) for part in samples.x.split(250)])
+    row = {
+        "forwards": samples.forwards / n,
+        "gradients": samples.gradients / n,
+        "info": samples.info,
+        "logit_mean": d.mean().item(),
+        "squared_norm": samples.z.flatten(1).square().sum(1).mean().item(),
+    }
+    if settings["matched"]:
+        images = contrast_matched(images, real_images(settings["data"]))
+    for name, about in settings["judges"].items():
+        extractor = get_extractor(name)
+        row[name] = score(images, extractor, load_reference(extractor, about["split"], about["data"]))
+    return row
+
+
+def job(
+    part: str,
+    method: str,
+    call: Callable[..., Samples],
+    n: int,
+    *,
+    gan: str = "cifar10-gan",
+    kind: str = "classifier 3",
+    seed: int = 0,
+    matched: bool = False,
+) -> dict:
+    """Settings of one set of samples; those of one seed share their starts."""
+    data = gan.split("-")[0]
+    given = {"part": part, "method": method, "call": call, "n": n, "seed": seed, "matched": matched}
+    judges = {name: measure(name, "test", data) for name in JUDGES[data]}
+    networks = {"gan": fingerprint(gan), "logits": fingerprint(f"{gan}-logits"), "logit": kind}
+    return given | networks | {"data": data, "judges": judges, "version": VERSION}
+
+
+def by_name(settings: list[dict]) -> dict[str, dict]:
+    name = "{part}, {gan[checkpoint]}, {logit}, {method}, matched {matched}, n {n}, seed {seed}"
+    return {name.format(**job): job for job in settings}
+
+
+def jobs() -> Jobs:
+    """The settings of all entries, the most wanted first."""
+    methods = {
+        "generator": generator_only,
+        "ULA": partial(ula_chains, step_size=STEP_SIZE, n_steps=N_STEPS),
+    }
+    controls = {f"scale {s}": partial(scaled, scale=s) for s in SCALES}
+    few = ("scale 0.8", "scale 1.2")
+    found = []
+    for seed in range(3):
+        for gan in ("cifar10-gan", "cifar10-gan-1", "cifar10-gan-2", "cifar10-gan-3"):
+            found += [job("final", *method, 1000, gan=gan, seed=seed) for method in methods.items()]
+            found += [job("control", name, controls[name], 1000, gan=gan, seed=seed) for name in few]
+        if seed == 0:
+            found += [job("rival", *rival, 1000) for rival in RIVALS.items()]
+        found += [job("control", *method, 1000, seed=seed, matched=True) for method in methods.items()]
+    found += [job("control", *control, 1000) for control in controls.items() if control[0] not in few]
+    found += [job("large", *method, 5000, seed=5) for method in methods.items()]
+    for kind in ("line", "classifier 10", "classifier 1", "maps line", "maps 3", "conv"):
+        found += [job("logit", "ULA", methods["ULA"], 1000, kind=kind)]
+    for eps, steps in ((0.2, 10), (0.2, 3), (0.05, 40), (0.0125, 40)):
+        call = partial(ula_chains, step_size=eps, n_steps=steps)
+        found += [job("step", f"ULA {eps:g} x {steps}", call, 500)]
+    found += [job("step", "generator", generator_only, 500)]
+    return {"cifar10": by_name(found)}
+
+
+if __name__ == "__main__":
+    run_jobs(__doc__, jobs(), work)
