@@ -20,6 +20,7 @@ from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 
 from data.recipes.study import Jobs, chains, measure, run_jobs
+from utils.checkpoints import read_card
 from utils.config import pick_device
 from utils.density_ratio import logistic_loss
 from utils.energy import latent_energy
@@ -154,12 +155,12 @@ def job(
     n: int,
     *,
     gan: str = "cifar10-gan",
-    kind: str = "classifier 3",
+    kind: str | None = None,
     seed: int = 0,
     matched: bool = False,
 ) -> dict:
     """Settings of one set of samples; those of one seed share their starts."""
-    data = gan.split("-")[0]
+    data, kind = gan.split("-")[0], kind or read_card(f"{gan}-logits")["chosen"]
     given = {"part": part, "method": method, "call": call, "n": n, "seed": seed, "matched": matched}
     judges = {name: measure(name, "test", data) for name in JUDGES[data]}
     networks = {"gan": fingerprint(gan), "logits": fingerprint(f"{gan}-logits"), "logit": kind}
@@ -189,7 +190,7 @@ def jobs() -> Jobs:
         found += [job("control", *method, 1000, seed=seed, matched=True) for method in methods.items()]
     found += [job("control", *control, 1000) for control in controls.items() if control[0] not in few]
     found += [job("large", *method, 5000, seed=5) for method in methods.items()]
-    for kind in ("line", "classifier 10", "classifier 1", "maps line", "maps 3", "conv"):
+    for kind in read_card("cifar10-gan-logits")["logits"]:
         found += [job("logit", "ULA", methods["ULA"], 1000, kind=kind)]
     for eps, steps in ((0.2, 10), (0.2, 3), (0.05, 40), (0.0125, 40)):
         call = partial(ula_chains, step_size=eps, n_steps=steps)
