@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from data.recipes.celeba64_study import CHOSEN_LOGIT, small_batch_distances
+
 from data.recipes.image_logits import NAMES
 from utils import images as image_room
 from utils.checkpoints import read_card

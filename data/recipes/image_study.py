@@ -1,8 +1,8 @@
 """What sampling does to the image generators, and what no trick does: `python -m data.recipes.image_study`.
 
 A job is one set of samples of one generator by one method, scored by judges that neither trained nor chose:
-the CIFAR-10 classifier and EfficientNet-Lite2 (a relative of Lite0, which trained G). Studies `image/cifar10` and
-`image/celeba64`; notebooks 09 to 12 read them. Parts:
+the CIFAR-10 classifier and EfficientNet-Lite2 (a relative of Lite0, which trained G). Notebooks 09 to 12 read
+the studies `image/cifar10` and `image/celeba64`. Parts:
 
 - `final`: the generator alone, ULA with the chosen logit, several generators and seeds;
 - `control`: latents scaled, z -> s z, and images whose contrast or saturation is set to the real images';
@@ -19,15 +19,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 
-from data.recipes.study import Jobs, chains, measure, run_jobs
+from data.recipes.study import Jobs, chains, measure, run_jobs, scaled, ula_chains
 from utils.checkpoints import read_card
 from utils.config import pick_device
 from utils.density_ratio import logistic_loss
-from utils.energy import latent_energy
 from utils.images import load_cifar10, load_faces, to_uint8
 from utils.metrics.extractors import Extractor, get_extractor
 from utils.metrics.images import Reference, evaluate_features, load_reference, precision_recall
-from utils.samplers import hmc, mala, sample, ula
+from utils.samplers import hmc, mala
 from utils.selection import (
     LatentGAN,
     Samples,
@@ -55,22 +54,6 @@ RIVALS: dict[str, Callable[..., Samples]] = {
     "DG-flow .1": partial(gradient_flow, step_size=0.1, temperature=0.01, n_steps=10),
     "DG-flow .3": partial(gradient_flow, step_size=0.3, temperature=0.01, n_steps=10),
 }
-
-
-def scaled(gan: LatentGAN, n: int, generator: torch.Generator, *, scale: float) -> Samples:
-    """G(s z): a control, which knows no discriminator."""
-    z = scale * gan.draw(n, generator)
-    return Samples(gan.generate(z), z, n, 0, {})
-
-
-def ula_chains(
-    gan: LatentGAN, n: int, generator: torch.Generator, *, step_size: float, n_steps: int
-) -> Samples:
-    """ULA in bfloat16, twice as fast; the other methods compare energies and stay in float32."""
-    energy = latent_energy(gan.G, gan.logit, gan.prior, precision="bfloat16")
-    z = gan.draw(n, generator)
-    chain = sample(energy, z, ula(step_size), n_steps, generator, chunk_size=gan.chunk_size)
-    return Samples(gan.generate(chain.z), chain.z, n, n * n_steps, {})
 
 
 def contrast_matched(images: Tensor, real: Tensor) -> Tensor:

@@ -141,3 +141,23 @@ def check_errors_below(a: uniform(8, 12), s_a: uniform(0.2, 0.5), b: uniform(5, 
     yield "that is divided by a variance", (a - b) / (s_a**2 + s_b**2)
     yield "only the error of b is used", (a - b) / s_b
     yield "the difference has no unit yet: divide by its error", a - b
+
+
+def check_paired_gain(before: normal(5), after: normal(5)):
+    change = after - before
+    error = change.std() / 5**0.5
+    yield "right", torch.stack([change.mean(), error])
+    yield "after minus before: a gain of a distance is negative", torch.stack([-change.mean(), error])
+    yield (
+        "that is the spread of one difference, not the error of their mean",
+        torch.stack([change.mean(), change.std()]),
+    )
+    yield (
+        "the pairs share their starts: take the differences first",
+        torch.stack([change.mean(), ((before.var() + after.var()) / 5) ** 0.5]),
+    )
+    yield (
+        "divide by one less than the number of differences",
+        torch.stack([change.mean(), change.std(correction=0) / 5**0.5]),
+    )
+    yield "the error is missing its root", torch.stack([change.mean(), change.var() / 5])
