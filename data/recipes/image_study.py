@@ -7,6 +7,7 @@ the studies `image/cifar10` and `image/celeba64`. Parts:
 - `final`: the generator alone, ULA with the chosen logit, several generators and seeds;
 - `control`: latents scaled, z -> s z, and images whose contrast or saturation is set to the real images';
 - `logit`: ULA with the other logits;  `step`: step sizes at equal eps N, and MALA beside ULA;
+- `floor`: training images in place of samples;
 - `rival`: other methods at about the cost of ULA, three passes a gradient step (notebook 07 measures it).
 """
 
@@ -19,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 
-from data.recipes.study import Jobs, chains, measure, run_jobs, scaled, ula_chains
+from data.recipes.study import Jobs, chains, measure, run_jobs, scaled, training_images, ula_chains
 from utils.checkpoints import read_card
 from utils.config import pick_device
 from utils.density_ratio import logistic_loss
@@ -173,6 +174,7 @@ def jobs() -> Jobs:
         found += [job("control", *method, 1000, seed=seed, matched=True) for method in methods.items()]
     found += [job("control", *control, 1000) for control in controls.items() if control[0] not in few]
     found += [job("large", *method, 5000, seed=5) for method in methods.items()]
+    found += [job("floor", "training images", training_images, n) for n in (500, 1000, 5000)]
     for kind in read_card("cifar10-gan-logits")["logits"]:
         found += [job("logit", "ULA", methods["ULA"], 1000, kind=kind)]
     for eps, steps in ((0.2, 10), (0.2, 3), (0.05, 40), (0.0125, 40)):

@@ -9,6 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from utils.energy import latent_energy
+from utils.images import load_cifar10, to_unit
 from utils.metrics.extractors import get_extractor
 from utils.metrics.images import load_reference
 from utils.samplers import Kernel, sample, ula
@@ -48,6 +49,13 @@ def ula_chains(
     z = gan.draw(n, generator)
     chain = sample(energy, z, ula(step_size), n_steps, generator, chunk_size=gan.chunk_size)
     return Samples(gan.generate(chain.z), chain.z, n, n * n_steps, {})
+
+
+def training_images(gan: LatentGAN, n: int, generator: torch.Generator) -> Samples:
+    """n training images of CIFAR-10: the floor of every distance to the test images."""
+    images = load_cifar10("train").images
+    x = to_unit(images[torch.randperm(len(images), generator=generator)[:n]])
+    return Samples(x, torch.zeros(n, 1), 0, 0, {})
 
 
 def run_jobs(doc: str, jobs: Jobs, work: Callable[[dict], Any], arguments: list[str] | None = None) -> None:
