@@ -1,6 +1,5 @@
 """The spine, end to end: committed generators, their log ratios and energy, chains on it, the GIF."""
 
-import json
 import math
 
 import pytest
@@ -94,16 +93,6 @@ def test_divergence_sees_a_difference_and_no_more():
     x, y = (torch.randn(400, 4, generator=seeded(s)) for s in (0, 1))
     assert abs(image_study.divergence(x, y)) < 0.02
     assert image_study.divergence(x, y + 4) > 0.5  # at most log 2 = 0.693
-
-
-def test_stored_rows_are_those_that_todays_code_asks_for():
-    from utils.studies import plain, read
-
-    for study, named in image_study.jobs().items():
-        stored = read(study)
-        assert stored.keys() == named.keys()
-        for name, settings in named.items():
-            assert stored[name]["settings"] == json.loads(json.dumps(plain(settings))), name
 
 
 def test_gif_scene_renders_and_the_list_names_it(tmp_path, capsys):
