@@ -1,9 +1,9 @@
 """Speed and memory of the latent sampler: `python -m benchmarks.bench_sampler`, in one to two minutes.
 
-The networks are CIFAR-10's generator and its guide. Rates are chain-steps per second, each the best of a few rounds
-in which all candidates take turns, so that the ratios compare like with like on a busy machine too. The last
-rows hold the projected generator, with each of two guides, against the arithmetic limit: as many chain-steps
-as the machine has FLOPs in a product of two large matrices of the same precision.
+The networks are CIFAR-10's generator and its guide. Rates are chain-steps per second, each the best of a few
+rounds in which all candidates take turns, so that the ratios compare like with like on a busy machine too. The
+last rows hold the projected generator, with each of two guides, against the arithmetic limit: as many
+chain-steps as a product of two large matrices of the same precision has FLOPs in a second.
 """
 
 import argparse
