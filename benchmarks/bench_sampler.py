@@ -1,7 +1,7 @@
 """Speed and memory of the latent sampler: `python -m benchmarks.bench_sampler`, in one to two minutes.
 
 The networks are CIFAR-10's generator and its guide. Rates are chain-steps per second, each the best of a few
-rounds in which all candidates take turns, so that the ratios compare like with like on a busy machine too. The
+rounds in which all candidates take turns, so that the ratios compare like with like on a busy machine. The
 last rows hold the projected generator, with each of two guides, against the arithmetic limit: as many
 chain-steps as a product of two large matrices of the same precision has FLOPs in a second.
 """
