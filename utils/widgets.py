@@ -24,8 +24,8 @@ from utils.samplers import Chain, Energy, State, mala, sample, ula
 FRONT_END = """<style>.course-lost {display: none; color: #D55E00}
 .jupyter-widgets-disconnected .course-lost {display: inline}</style>
 <span class="course-lost">The kernel has been restarted: run this cell again.</span>
-<img src="data:," style="display: none" onerror="document.addEventListener('focusin', (event) =&gt;
-event.target.closest('.noUi-target')?.setAttribute('data-lm-suppress-shortcuts', ''))">"""
+<img src="data:," style="display: none" onerror="document.addEventListener('focusin', ({target}) =&gt;
+target.closest('.noUi-handle')?.setAttribute('data-lm-suppress-shortcuts', ''))">"""
 
 
 def explore(draw: Callable[..., None], **controls: widgets.DOMWidget) -> None:
