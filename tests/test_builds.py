@@ -104,7 +104,7 @@ def test_stub_holds_what_a_student_needs(made: Build):
     """Signature and a docstring; four mistakes at least are known, which test_checks.py makes."""
     check = getattr(checks, made.check)
     table = dict(check.table(*check.inputs(checks.common.Generator().manual_seed(0))))
-    assert len(table) - 1 + len(check.demands) >= 4
+    assert len(table) - 1 + len(check.demands) + len(check.properties) >= 4
     functions = [
         node for node in ast.parse(made.code).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
     ]
