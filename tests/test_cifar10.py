@@ -15,7 +15,7 @@ from utils.images import load_cifar10, to_unit
 from utils.samplers import sample, ula
 from utils.zoo import draw_samples, load_discriminator, load_gan, load_logit
 
-GANS = ["cifar10-gan", "cifar10-gan-1", "cifar10-gan-2", "cifar10-gan-3"]
+GANS = ["cifar10-gan", "cifar10-gan-1", "cifar10-gan-2"]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
