@@ -10,7 +10,7 @@ STEP_SIZES = (0.005, 0.05, 0.2)  # gentle, good, as large as is useful
 def cifar10(
     folder: Path,
     n_steps: int = 20,
-    n_frames: int = 21,
+    n_frames: int = 11,
     size: int = 264,
     seed: int = 1,
     checkpoint: str = "cifar10-gan",

@@ -171,11 +171,10 @@ def jobs() -> Jobs:
     found += [job("control", *method, 1000, matched=True) for method in methods.items()]
     found += [job("control", *control, 1000) for control in controls.items() if control[0] not in few]
     found += [job("rival", *rival, 500) for rival in (methods | RIVALS).items()]
-    for kind in read_card("cifar10-gan-logits")["logits"]:
+    for kind in ("line", "classifier 10", "maps line", "maps 3", "conv"):
         found += [job("logit", "ULA", methods["ULA"], 500, kind=kind)]
-    for eps, steps in ((0.2, 3), (0.0125, 40)):
-        call = partial(ula_chains, step_size=eps, n_steps=steps)
-        found += [job("step", f"ULA {eps:g} x {steps}", call, 500)]
+    call = partial(ula_chains, step_size=0.2, n_steps=3)
+    found += [job("step", "ULA 0.2 x 3", call, 500)]
     found += [job("floor", "training images", training_images, n) for n in (500, 1000)]
     return {"image/cifar10": by_name(found)}
 
