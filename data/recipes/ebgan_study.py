@@ -174,9 +174,10 @@ def energy_row(s: dict) -> dict:
             "tv_modes_target": 0.5 * (shares[name] - shares["log ratio"]).abs().sum().item(),
             "tv_modes_data": 0.5 * (shares[name] - 1 / 8).abs().sum().item(),
         }
-    correlation = [torch.corrcoef(torch.stack([-u[i].double(), d[i]]))[0, 1].item() for i in (d == d, near)]
-    row |= {"Z": d.exp().mean().item(), "slope": slope, "correlation": correlation[0]}
-    row |= {"correlation_near": correlation[1], "near": near.double().mean().item()}
+    together = torch.stack([-u.double(), d])
+    row |= {"Z": d.exp().mean().item(), "slope": slope, "near": near.double().mean().item()}
+    row["correlation"] = torch.corrcoef(together)[0, 1].item()
+    row["correlation_near"] = torch.corrcoef(together[:, near])[0, 1].item() if near.sum() > 100 else None
     return row | {"cpu_seconds": round(time.process_time() - started, 1)}
 
 
