@@ -60,7 +60,7 @@ def ebgan_energy(
     folder: Path,
     n_frames: int = 40,
     n_steps: int = 1500,
-    seed: int = 1,
+    seed: int = 2,
     size: int = 296,
     extension: str = "gif",
 ) -> Path:
