@@ -1,9 +1,13 @@
 """Checks of notebooks 12 and 13."""
 
+import math
+
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from notebooks.checks.common import exercise, normal, uniform
+from utils.density_ratio import platt
 
 
 @exercise(edges=[lambda g: (300 + normal(2, 3)(g),)])
@@ -87,3 +91,48 @@ def check_unsmoothed_logit(
     yield "dividing the logit by s does not undo it", smoothed / s
     yield "that smooths once more", (s * p).logit() if s < 1 else smoothed + 1
     yield "right for s = 0.9 only", smoothed - (0.9 - 0.1 * smoothed.exp()).log()
+
+
+def _two_classes(g):
+    """Logits of 90 real points and 50 samples that overlap, on a wrong scale."""
+    return 0.4 * normal(90)(g) + 0.5, 0.4 * normal(50)(g) - 0.1
+
+
+@exercise(inputs=_two_classes, tolerance=1e-2)
+def check_platt_line(real, fake):
+    d = torch.cat([real, fake])[:, None].double()
+    y = torch.cat([torch.ones(len(real)), torch.zeros(len(fake))]).double()
+
+    def fit(**options):
+        model = LogisticRegression(C=math.inf, tol=1e-10, **options).fit(d.numpy(), y.numpy())
+        return model.coef_[0, 0], model.intercept_[0] if options.get("fit_intercept", True) else 0.0
+
+    a, b = platt(real, fake)
+    line = torch.linalg.lstsq(torch.cat([d, torch.ones_like(d)], 1), y).solution
+    yield "right", (a, b)
+    yield "the classes are exchanged: a high value must mean real", (-a, -b)
+    yield "slope first, then intercept", (b, a)
+    yield "each class weighs the same, however many points it has: a mean over each", fit()
+    yield "the intercept is missing", fit(fit_intercept=False, class_weight="balanced")
+    yield "that is least squares on the labels, whose line is a probability", (line[0], line[1])
+    yield "the logits come back as they are", (1.0, 0.0)
+
+
+def _toy(g):
+    weight = normal(2)(g)
+    return normal(6, 2)(g), lambda w: 1.5 * w + 0.2 * w**2, lambda x: (x * weight.to(x)).sum(1)
+
+
+@exercise(inputs=_toy, up_to_constant=True)
+def check_energy_of_uniform(z, G, d):
+    w = torch.special.erf(z / math.sqrt(2))
+    normal_part, slope = 0.5 * z.square().sum(1), (-0.5 * z.square()).sum(1)
+    yield "right", normal_part - d(G(w))
+    yield "the prior is missing: z is normal", -d(G(w))
+    yield "d enters with the wrong sign: real must be low", normal_part + d(G(w))
+    yield "G takes the uniform latent, not z", normal_part - d(G(z))
+    yield "the uniform runs from -1 to 1, not from 0 to 1", normal_part - d(G((w + 1) / 2))
+    yield "that is erf without the root of 2: not uniform", normal_part - d(G(torch.special.erf(z)))
+    yield "the prior of w has no place here: z is what moves", 0.5 * w.square().sum(1) - d(G(w))
+    yield "no Jacobian: the density of z is the normal already", normal_part - slope - d(G(w))
+    yield "tanh has the logistic law, not the normal one", normal_part - d(G(torch.tanh(z / 2)))
