@@ -1,6 +1,7 @@
 """Checks of notebooks 00 to 03."""
 
 import math
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -22,7 +23,13 @@ _OF_STEP = {
 }
 
 
-@exercise(demands=_OF_STEP)
+def _langevin_step(energy, z, step_size, noise):
+    z = z.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(energy(z).sum(), z)
+    return z.detach() - 0.5 * step_size * gradient + step_size**0.5 * noise
+
+
+@exercise(demands=_OF_STEP, course=_langevin_step)
 def check_step_from_energy(energy: _bowl, z: normal(5, 3), eps: uniform(0.05, 0.2), noise: normal(5, 3)):
     (gradient,) = torch.autograd.grad(energy(z.requires_grad_(True)).sum(), z)
     z, down, kick = z.detach(), -0.5 * eps * gradient, math.sqrt(eps) * noise
@@ -96,6 +103,93 @@ def check_stable_logistic_loss(real: normal(3), fake: normal(5)):
     yield "a second sigmoid: logits go in as they are", again
     yield "overflow, or a clamp, at logits of 1000", rough
     yield "digits are lost where the loss is small: 1 + u rounds to 1 there", sum(plain)
+
+
+class _Point(nn.Module):
+    """A generator that moves its latents by a number."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.place = nn.Parameter(torch.tensor(place))
+
+    def forward(self, z):
+        return z + self.place
+
+
+class _Slope(nn.Module):
+    """A discriminator whose logit is a number times the first coordinate."""
+
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(slope))
+
+    def forward(self, x):
+        return self.slope * x[:, 0]
+
+
+def _players(g):
+    G, D = _Point(uniform(-1, 1)(g)), _Slope(uniform(-1, 1)(g))
+    rate = uniform(0.3, 0.6)(g)
+    optimisers = {f"optim_{k}": torch.optim.SGD(net.parameters(), rate) for k, net in (("g", G), ("d", D))}
+    return SimpleNamespace(G=G, D=D, **optimisers)
+
+
+def _play(players, reals, z_d, z_g):
+    losses = []
+    for real, for_d, for_g in zip(reals, z_d, z_g, strict=True):
+        loss_d = softplus(-players.D(real)).mean() + softplus(players.D(players.G(for_d).detach())).mean()
+        players.optim_d.zero_grad()
+        loss_d.backward()
+        players.optim_d.step()
+        loss_g = softplus(-players.D(players.G(for_g))).mean()
+        players.optim_g.zero_grad()
+        loss_g.backward()
+        players.optim_g.step()
+        losses.append([loss_d.item(), loss_g.item()])
+    return torch.tensor(losses)
+
+
+def _losses(players, reals, z_d, z_g, label=1, minimax=False, together=False, kept=0.0, moves=(1, 1)):
+    """The losses of all steps of plain gradient descent, (steps, 2), with one mistake or none."""
+    slope, place = players.D.slope.detach().to(reals), players.G.place.detach().to(reals)
+    rate, pull, push, losses = players.optim_d.param_groups[0]["lr"], 0.0, 0.0, []
+    for real, for_d, for_g in zip(reals[..., 0], z_d[..., 0], z_g[..., 0], strict=True):
+
+        def loss_d(slope, real=real, fake=for_d + place):
+            return softplus(-label * slope * real).mean() + softplus(label * slope * fake).mean()
+
+        first, pull = loss_d(slope), torch.func.grad(loss_d)(slope) + kept * pull
+        seen = slope if together else slope - moves[0] * rate * pull
+
+        def loss_g(place, seen=seen, for_g=for_g):
+            d = seen * (for_g + place)
+            return -softplus(d).mean() if minimax else softplus(-d).mean()
+
+        slope = slope - moves[0] * rate * pull
+        second, push = loss_g(place), torch.func.grad(loss_g)(place) + kept * push
+        losses.append(torch.stack([first, second]))
+        place = place - moves[1] * rate * push
+    return torch.stack(losses)
+
+
+@exercise(course=_play)
+def check_play(
+    players: _players,
+    reals: lambda g: 1 + normal(3, 6, 1)(g),
+    z_d: normal(3, 6, 1),
+    z_g: normal(3, 6, 1),
+):
+    given = players, reals, z_d, z_g
+    yield "right", _losses(*given)
+    yield "D does not move: its optimiser takes no step", _losses(*given, moves=(0, 1))
+    yield "G does not move: its optimiser takes no step", _losses(*given, moves=(1, 0))
+    yield "neither player moves: each optimiser takes a step", _losses(*given, moves=(0, 0))
+    yield "gradients of earlier steps are still there: clear them", _losses(*given, kept=1.0)
+    yield "G answers the D of before: D moves first", _losses(*given, together=True)
+    yield "the labels of D's loss are swapped: real has a high logit", _losses(*given, label=-1)
+    yield "G's loss is the minimax one, which saturates", _losses(*given, minimax=True)
+    yield "D's loss comes first in a row, then G's", _losses(*given).flip(1)
+    yield "G has latents of its own", _losses(players, reals, z_d, z_d)
 
 
 @exercise(edges=[lambda g: (torch.tensor([-200.0, -150.0]),)])
@@ -288,11 +382,18 @@ def _learns_rightly(penalty, D, real, fake, u):
     return torch.allclose(slope, (2 * (D.a * norms - 1) * norms).mean(), rtol=1e-3)
 
 
+def _two_sided(D, real, fake, u):
+    x = (u * real + (1 - u) * fake).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
+    return (gradient.norm(dim=1) - 1).square().mean()
+
+
 @exercise(
+    course=_two_sided,
     demands={
         "D cannot learn from it: no gradient reaches its weights": lambda f, *given: f(*given).requires_grad,
         "the value is right, its gradient in D's weights is not: a part is detached": _learns_rightly,
-    }
+    },
 )
 def check_gradient_penalty(
     D: lambda g: _Parabola(uniform(0.7, 1.3)(g)),
@@ -316,6 +417,48 @@ def check_gradient_penalty(
     yield "the norm of the mean gradient has no meaning here", ((D.a * x).mean(0).norm() - 1).square()
     yield "the mean over the batch makes every gradient n times too short", two_sided(x, scale=1 / len(x))
     yield "that is the one-sided penalty: slopes below 1 cost as well", (norms - 1).relu().square().mean()
+
+
+def _r1(D, real, create_graph=True):
+    x = real.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(D(x).sum(), x, create_graph=create_graph)
+    return 0.5 * gradient.square().sum(1).mean()
+
+
+def _r1_teaches(penalty, D, real):
+    (slope,) = torch.autograd.grad(penalty(D, real), D.a)
+    return torch.allclose(slope, D.a * real.square().sum(1).mean(), rtol=1e-3)
+
+
+def _r1_half(D, real):
+    value = _r1(D, real)
+    return 0.5 * (value + value.detach())
+
+
+@exercise(
+    course=_r1,
+    demands={
+        "D cannot learn from it: keep the graph of the gradient": lambda f, *given: f(*given).requires_grad,
+        "the value is right, its gradient in D's weights is not": _r1_teaches,
+    },
+    wrong={
+        "D cannot learn from it": lambda D, real: _r1(D, real, create_graph=False),
+        "its gradient in D's weights": _r1_half,
+    },
+)
+def check_r1_penalty(D: lambda g: _Parabola(uniform(0.7, 1.3)(g)), real: normal(6, 3)):
+    gradient = D.a * real
+    norms = gradient.norm(dim=1)
+    yield "right", 0.5 * norms.square().mean()
+    yield "the norm's square is missing", 0.5 * norms.mean()
+    yield (
+        "mean over points and coordinates: a squared norm is a sum over coordinates",
+        norms.square().mean() / 6,
+    )
+    yield "sum over the batch: a mean over points is wanted", 0.5 * norms.square().sum()
+    yield "the mean gradient has no meaning here: take norms first", 0.5 * gradient.mean(0).square().sum()
+    yield "the mean over the batch makes every gradient n times too short", norms.square().mean() / 72
+    yield "a slope of 1 is not wanted here: a flat D costs nothing", 0.5 * (norms - 1).square().mean()
 
 
 def _constant_channel(g):
