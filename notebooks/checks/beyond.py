@@ -10,16 +10,36 @@ from notebooks.checks.common import exercise, normal, uniform
 from utils.density_ratio import platt
 
 
-@exercise(edges=[lambda g: (300 + normal(2, 3)(g),)])
-def check_pool_weights(d: normal(4, 3)):
-    p = d.sigmoid()
-    yield "right", d.softmax(1)
-    yield "the sign is wrong: a high logit is likely", (-d).softmax(1)
-    yield "a probability stands where the logit belongs", p / p.sum(1, keepdim=True)
-    yield "normalised over the pools, not over the particles of a pool", d.softmax(0)
-    yield "all particles have the same weight: d is not used", torch.full_like(d, 1 / 3)
-    yield "not normalised: probabilities of a pool sum to 1", d.exp()
-    yield "exp(300) overflows: only differences of logits matter", d.exp() / d.exp().sum(1, keepdim=True)
+@exercise(edges=[lambda g: (normal(40, 3, 2)(g), 300 + normal(40, 3)(g), uniform(0, 1, 40)(g))])
+def check_pick(pool: normal(40, 3, 2), d: normal(40, 3), u: uniform(0, 1, 40)):
+    def by(p):
+        index = (p.cumsum(1) <= u[:, None]).sum(1).clamp(max=p.shape[1] - 1)
+        return pool[torch.arange(len(pool)), index]
+
+    def normalised(weights):
+        return weights / weights.sum(1, keepdim=True)
+
+    yield "right", by(d.softmax(1))
+    yield "the sign is wrong: a high logit is likely", by((-d).softmax(1))
+    yield "a probability stands where the logit belongs", by(normalised(d.sigmoid()))
+    yield "all particles have the same weight: d is not used", by(torch.full_like(d, 1 / d.shape[1]))
+    yield "that takes the best of each pool: it samples nothing", pool[torch.arange(len(pool)), d.argmax(1)]
+    yield "normalised over the pools, not over the particles of a pool", by(d.softmax(0))
+    yield "that is the pool's mean: one particle is to be picked", (d.softmax(1)[..., None] * pool).sum(1)
+    yield "exp(300) overflows: only differences of logits matter", by(normalised(d.exp()))
+
+
+@exercise(edges=[lambda g: (normal(2, 3)(g), normal(2, 3)(g), 400 * normal(2)(g), torch.zeros(2) + 500)])
+def check_acceptance(z: normal(9, 3), z_new: normal(9, 3), d: normal(9), d_new: normal(9)):
+    ratio, prior = d_new - d, 0.5 * (z.square() - z_new.square()).sum(1)
+    yield "right", ratio.clamp(max=0).exp()
+    yield "the ratio is upside down: a higher new logit is always accepted", (-ratio).clamp(max=0).exp()
+    yield "a probability is at most 1", ratio.exp()
+    yield "the prior counts twice: newcomers are drawn from it already", (ratio + prior).clamp(max=0).exp()
+    yield "the prior counts, and upside down", (ratio - prior).clamp(max=0).exp()
+    yield "that is the rule of i-SIR with two particles, also exact, but slower", ratio.sigmoid()
+    yield "probabilities stand where logits belong", (d_new.sigmoid() / d.sigmoid()).clamp(max=1)
+    yield "the ratio of the odds is exp(d' - d), not that of the logits", (d_new / d).clamp(max=1)
 
 
 def check_score_from_denoiser(noised: normal(5, 2), denoised: normal(5, 2), sigma: uniform(0.5, 2)):
