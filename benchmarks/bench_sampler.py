@@ -32,7 +32,7 @@ N_CHAINS = 256
 CHUNK_SIZES = (32, 64, 128, 256)
 PRECISIONS = ("float32", "bfloat16")
 BATCHES = (8, 128)  # chains of the passes held against the limit
-MATRIX = 2048  # side of the matrices
+MATRIX = 1024  # side of the matrices
 
 
 def load_pair() -> tuple[nn.Module, nn.Module, str]:
