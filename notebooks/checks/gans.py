@@ -9,6 +9,7 @@ from torch.distributions import Normal
 from torch.nn.functional import softplus
 
 from notebooks.checks.common import exercise, normal, uniform, whole
+from utils.density_ratio import platt
 
 
 def _bowl(g):
@@ -294,7 +295,7 @@ def check_gaussian_logit(x, mean_d, std_d, mean_g, std_g):
 
 
 def _densities(g):
-    x = (torch.arange(2000) + 0.5) / 100 - 10
+    x = (torch.arange(800) + 0.5) / 100 - 4
     mean, std, other, larger = _gaussians(g)
     return Normal(mean, std).log_prob(x).exp(), Normal(other, larger).log_prob(x).exp(), 1 / 100
 
@@ -302,25 +303,93 @@ def _densities(g):
 _LEFT, _MIDDLE, _ALL = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.5, 0.5, 0.5, 0.5]])
 
 
-@exercise(inputs=_densities, edges=[lambda g: (_LEFT, _ALL, 0.5), lambda g: (_LEFT, _MIDDLE, 0.5)])
-def check_jensen_shannon(p, q, h):
-    m = (p + q) / 2
+@exercise(
+    inputs=_densities,
+    edges=[
+        lambda g: (torch.tensor([1.0, 0.5, 1e-9]), torch.tensor([1e-9, 0.5, 1.0]), 0.5),
+        lambda g: (_LEFT, _ALL, 0.5),
+        lambda g: (_LEFT, _MIDDLE, 0.5),
+    ],
+    tolerance=1e-5,
+)
+def check_best_discriminator(p, q, h):
+    def value(on_real, on_fake):
+        return (torch.xlogy(p, on_real) + torch.xlogy(q, on_fake)).sum() * h
 
-    def kl(a, b):
-        return torch.xlogy(a, torch.where(b > 0, a / b, 1)).sum() * h
+    both = p + q
+    D, other = (torch.where(both > 0, x / both, 0.5) for x in (p, q))
+    plain = (p * D.log() + q * other.log()).sum() * h
+    V = value(D, other)
+    yield "right", (D, V)
+    yield "D is turned round: it is to be high where the data are", (other, value(other, D))
+    yield "that is the ratio of the densities: D is a probability", (p / q, value(p / q, 1 - p / q))
+    yield "D is twice too large: the mean of the two densities has mass 1, their sum 2", (2 * D, -torch.inf)
+    yield "a sum is no integral: the spacing is missing", (D, V / h)
+    yield "that is the Jensen-Shannon divergence: the value of the game is wanted", (D, V / 2 + math.log(2))
+    yield "that is D's loss as a mean of two cross-entropies: V is what D maximises", (D, -V / 2)
+    yield "the generated points are missing in V", (D, value(D, torch.ones_like(D)))
+    yield "V scores generated points as if they were real", (D, value(D, D))
+    yield (
+        "not finite where D rounds to 1: the share of the generated points is lost there",
+        (D, value(D, 1 - D)),
+    )
+    yield "nan where one density is 0: 0 log 0 counts as 0", (D, plain)
+    yield "where both densities are 0 their ratio is 0/0: D = 1/2 is wanted there", (p / both, plain)
 
-    right = (kl(p, m) + kl(q, m)) / 2
-    plain = p * (p / m).log() + q * (q / m).log()
-    xlogy = torch.xlogy(p, p / m) + torch.xlogy(q, q / m)
-    yield "right", right
-    yield "the mixture is no density: its mass is 2", right - math.log(2)
-    yield "that is KL(p || q): compare with the mixture", kl(p, q)
-    yield "that is the mean of the KLs between p and q: compare with the mixture", (kl(p, q) + kl(q, p)) / 2
-    yield "the divergences are turned round: the mixture comes second", (kl(m, p) + kl(m, q)) / 2
-    yield "only p is compared with the mixture: q counts too", kl(p, m) / 2
-    yield "a sum is no integral: the spacing is missing", right / h
-    yield "nan where one density is 0: 0 log 0 counts as 0", plain.sum() * h / 2
-    yield "nan where both are 0: their ratio is 0/0, and torch.xlogy keeps that", xlogy.sum() * h / 2
+
+@exercise(edges=[lambda g: (-_FAR, _FAR)])
+def check_game_value(real: normal(5), fake: normal(9)):
+    def summary(on_real, on_fake, power=0.5, drop=0):
+        shares = [x.var() / len(x) for x in (on_real, on_fake)][drop:]
+        return on_real.mean() + on_fake.mean(), sum(shares) ** power
+
+    terms = -softplus(-real), -softplus(fake)
+    V, error = summary(*terms)
+    spreads = [x.std() for x in terms]
+    together = torch.cat(terms)
+    again = summary(-softplus(-real.sigmoid()), -softplus(fake.sigmoid()))
+    rough = summary(real.sigmoid().log(), (1 - fake.sigmoid()).log())
+    yield "right", (V, error)
+    yield "real and generated are swapped", summary(-softplus(real), -softplus(-fake))
+    yield "that is one mean over all points: the larger class counts more", (together.mean(), error)
+    yield "that is half of it: minus the mean of the two cross-entropies", (V / 2, error / 2)
+    yield "a sum over points, not their mean", (terms[0].sum() + terms[1].sum(), error)
+    yield "a second sigmoid: logits go in as they are", again
+    yield "not finite at logits of 1000: a probability was rounded before its logarithm", rough
+    yield "that is the spread of the points, not that of their mean", (V, sum(spreads))
+    yield "independent errors were added like numbers", (V, spreads[0] / 5**0.5 + spreads[1] / 3)
+    yield "that is the square of the standard error", summary(*terms, power=1)
+    yield "the error of the real points is missing", summary(*terms, drop=1)
+    yield "the error of all points together: each class has its own mean", (V, 2 * together.std() / 14**0.5)
+
+
+def _fitted(real, fake, weights, use=(1.0, 1.0)):
+    """Slope and intercept of least weighted logistic loss, by Newton's steps on what `use` allows."""
+    d, use = torch.cat([real, fake]).double(), torch.tensor(use, dtype=torch.float64)
+    label = torch.cat([torch.ones(len(real)), torch.zeros(len(fake))]).double()
+    weight = torch.where(label > 0, *(torch.tensor(w, dtype=torch.float64) for w in weights))
+    columns = torch.stack([d, torch.ones_like(d)], 1)
+    fit = torch.tensor([1 - use[0], 0.0], dtype=torch.float64) + 0.1 * use * torch.tensor([1.0, 0.0])
+    for _ in range(30):
+        p = (columns @ fit).sigmoid()
+        slope = columns.T @ (weight * (p - label)) * use
+        curvature = (columns.T * (weight * p * (1 - p))) @ columns * use[:, None] * use
+        fit = fit - torch.linalg.solve(curvature + torch.diag(1 - use), slope)
+    return fit[0], fit[1]
+
+
+@exercise(course=platt, tolerance=3e-3)
+def check_platt_scaling(real: lambda g: 1.5 + 3 * normal(80)(g), fake: lambda g: 0.5 + 3 * normal(40)(g)):
+    balanced = 1 / len(real), 1 / len(fake)
+    slope, intercept = _fitted(real, fake, balanced)
+    yield "right", (slope, intercept)
+    yield "the larger class counts more: each class is to weigh the same", _fitted(real, fake, (1.0, 1.0))
+    yield "the labels are swapped", (-slope, -intercept)
+    yield "nothing has been fitted: that leaves d as it is", (1.0, 0.0)
+    yield "only the slope has been fitted", _fitted(real, fake, balanced, (1.0, 0.0))
+    yield "only the intercept has been fitted", _fitted(real, fake, balanced, (0.0, 1.0))
+    yield "slope and intercept are in the wrong order", (intercept, slope)
+    yield "the intercept has been scaled with the slope", (slope, intercept / slope)
 
 
 def check_corrected_logit(d: normal(4), n_real: whole(2000, 3000), n_fake: whole(400, 600)):
