@@ -78,8 +78,8 @@ def check_frechet_features(a, b):
     yield "the square root of the product of the covariances is missing", shift + both - 2 * (A @ B).trace()
     yield "the root of each entry is not the root of a matrix", shift + both - 2 * (A @ B).sqrt().trace()
     yield "roots of A and B alone do: only if A and B commute", shift + both - 2 * (root(A) @ root(B)).trace()
-    yield "the covariance divides by n - 1", shift + share * (right - shift)
-    yield "the distance of the means is squared", shift.sqrt() + right - shift
+    yield "the covariances are divided by n", shift + share * (right - shift)
+    yield "the distance of the means is not squared", shift.sqrt() + right - shift
 
 
 def check_kernel_distance(x: normal(7, 3), y: lambda g: 1 + normal(5, 3)(g)):
@@ -99,8 +99,8 @@ def check_kernel_distance(x: normal(7, 3), y: lambda g: 1 + normal(5, 3)(g)):
     yield "a sample is paired with itself: that is biased", of(diagonal=True)
     yield "the pairs of a sample with itself have left the sum but not the count", of(count=0)
     yield "the cross term counts twice", of(cross=1)
-    yield "the kernel is a third power", of(power=2)
-    yield "the inner product is divided by the number of features", of(divisor=1)
+    yield "the kernel has another power", of(power=2)
+    yield "the inner product is not divided by the number of features", of(divisor=1)
     yield "the one in the kernel is missing", of(one=0.0)
 
 
