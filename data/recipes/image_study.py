@@ -171,7 +171,7 @@ def jobs() -> Jobs:
     found += [job("control", *method, 1000, matched=True) for method in methods.items()]
     found += [job("control", *control, 1000) for control in controls.items() if control[0] not in few]
     found += [job("rival", *rival, 500) for rival in (methods | RIVALS).items()]
-    for kind in ("line", "classifier 10", "maps line", "maps 3", "conv"):
+    for kind in ("line", "maps line", "maps 3", "conv"):
         found += [job("logit", "ULA", methods["ULA"], 500, kind=kind)]
     call = partial(ula_chains, step_size=0.2, n_steps=3)
     found += [job("step", "ULA 0.2 x 3", call, 500)]
