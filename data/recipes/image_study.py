@@ -1,8 +1,8 @@
 """What sampling does to the image generators, and what no trick does: `python -m data.recipes.image_study`.
 
 A job is one set of samples of one generator by one method, scored by judges that neither trained nor chose:
-the CIFAR-10 classifier and EfficientNet-Lite2 (a relative of Lite0, which trained G). Studies `image/cifar10` and
-`image/celeba64`; notebooks 09 to 12 read them. Parts:
+the CIFAR-10 classifier and EfficientNet-Lite2 (a relative of Lite0, which trained G). Studies
+`image/cifar10` and `image/celeba64`; notebooks 09 to 12 read them. Parts:
 
 - `final`: the generator alone, ULA with the chosen logit, several generators and seeds;
 - `control`: latents scaled, z -> s z, and images whose contrast or saturation is set to the real images';
