@@ -45,7 +45,7 @@ from utils.zoo import load_gan, load_logit
 VERSION = 1  # of this file: raise it when a change alters results
 JUDGES = {"cifar10": ("cifar10-classifier", "efficientnet-lite2"), "celeba64": ("efficientnet-lite2",)}
 STEP_SIZE, N_STEPS = 0.05, 10
-FACES, FACE_STEPS = "celeba64-gan", (5, 10, 20)
+FACES, FACE_STEPS = "celeba64-gan", (10, 20)
 SCALES = (0.6, 0.8, 1.2, 1.4, 1.6, 1.8)
 RIVALS: dict[str, Callable[..., Samples]] = {
     "MALA": partial(chains, kernel=partial(mala, 0.02), n_steps=10),
@@ -216,12 +216,14 @@ def face_jobs() -> list[dict]:
     for seed in range(2):
         for method in (real_ones | alone | controls).items():
             found += [new("detector", *method, 500, seed=seed)]
-        found += [new("final", *method, 250, seed=seed) for method in (alone | paths).items()]
-        found += [new("control", *method, 250, seed=seed) for method in controls.items()]
-        found += [new("control", "generator", generator_only, 250, seed=seed, matched=True)]
-        found += [new("real", "train", partial(real, data="celeba64", split="train"), 250, seed=seed)]
+        found += [new("final", *method, 200, seed=seed) for method in (alone | paths).items()]
+        found += [new("control", *method, 200, seed=seed) for method in controls.items()]
+        found += [new("control", "generator", generator_only, 200, seed=seed, matched=True)]
+        found += [new("real", "train", partial(real, data="celeba64", split="train"), 200, seed=seed)]
     if other := [kind for kind in ("maps 3", "maps line") if kind != card["chosen"]]:
-        found += [new("logit", "ULA 10", paths["ULA 10"], 250, kind=other[0])]
+        found += [
+            new("logit", "ULA 10", partial(ula_chains, step_size=STEP_SIZE, n_steps=10), 200, kind=other[0])
+        ]
     return found
 
 
