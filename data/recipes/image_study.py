@@ -215,7 +215,7 @@ def face_jobs() -> list[dict]:
     found = []
     for seed in range(2):
         for method in (real_ones | alone | controls).items():
-            found += [new("detector", *method, 500, seed=seed)]
+            found += [new("detector", *method, 1000, seed=seed)]
         found += [new("final", *method, 200, seed=seed) for method in (alone | paths).items()]
         found += [new("control", *method, 200, seed=seed) for method in controls.items()]
         found += [new("control", "generator", generator_only, 200, seed=seed, matched=True)]
