@@ -148,7 +148,11 @@ JOBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "book": (module("notebooks.tools.book"), "the notebooks as a site, into build/book"),
     "playground": (module("notebooks.tools.playground"), "one page that samples live in a browser"),
     "slides": (module("notebooks.tools.slides"), "one HTML deck a notebook, into build/slides"),
-    "student": (module("notebooks.tools.student"), "student versions, and TEACHING.md's table of exercises"),
+    "student": (
+        module("notebooks.tools.student"),
+        "student versions, TEACHING.md's tables; --no-solutions: a release",
+    ),
+    "autograde": (module("notebooks.tools.autograde"), "points for a folder of students' notebooks"),
     "sync": (module("notebooks.tools.sync"), "set-up cell and Colab badge into every notebook"),
     "store": (store, "execute every notebook, or those named, and store the outputs"),
     "shuffle": (module("notebooks.tools.shuffle"), "run the notebooks as tests in a random order"),

@@ -1,7 +1,9 @@
 """Speed and memory of the latent sampler: `python -m benchmarks.bench_sampler`, in one to two minutes.
 
-The networks are the CIFAR-10 DCGAN pair. Rates are chain-steps per second, each the best of a few rounds
-in which all candidates take turns, so that the ratios compare like with like on a busy machine too.
+The networks are CIFAR-10's generator and its guide. Rates are chain-steps per second, each the best of a few
+rounds in which all candidates take turns, so that the ratios compare like with like on a busy machine. The
+last rows hold the projected generator, with each of two guides, against the arithmetic limit: as many
+chain-steps as a product of two large matrices of the same precision has FLOPs in a second.
 """
 
 import argparse
@@ -15,19 +17,22 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from utils.checkpoints import freeze, list_checkpoints
 from utils.energy import latent_energy
 from utils.models import build_gan
 from utils.models.layers import bake
 from utils.samplers import sample, ula
-from utils.zoo import load_gan, load_logit
+from utils.zoo import load_gan, load_logit, new_logit
 
 NAME = "cifar10-gan"
 STEP_SIZE = 0.01
 N_CHAINS = 256
 CHUNK_SIZES = (32, 64, 128, 256)
 PRECISIONS = ("float32", "bfloat16")
+BATCHES = (8, 128)  # chains of the passes held against the limit
+MATRIX = 2048  # side of the matrices
 
 
 def load_pair() -> tuple[nn.Module, nn.Module, str]:
@@ -55,9 +60,11 @@ def time_sampler(G: nn.Module, D: nn.Module, precision: str, chunk_size: int, n_
     return [after - before for before, after in pairwise(stamps)]
 
 
-def time_bare(G: nn.Module, D: nn.Module, precision: str, chunk_size: int, n_rounds: int) -> list[float]:
+def time_bare(
+    G: nn.Module, D: nn.Module, precision: str, chunk_size: int, n_rounds: int, n_chains: int = N_CHAINS
+) -> list[float]:
     """Seconds of one forward and one latent-gradient backward pass of all chains, and nothing else."""
-    seconds, parts = [], draw(N_CHAINS, G.latent_dim).split(chunk_size)
+    seconds, parts = [], draw(n_chains, G.latent_dim).split(chunk_size)
     for _ in range(n_rounds):
         started = time.perf_counter()
         for part in parts:
@@ -67,6 +74,48 @@ def time_bare(G: nn.Module, D: nn.Module, precision: str, chunk_size: int, n_rou
             torch.autograd.grad(d.sum(), leaf)
         seconds.append(time.perf_counter() - started)
     return seconds
+
+
+def time_product(precision: str) -> list[float]:
+    """Seconds of a product of two square matrices, the most arithmetic for the least memory that there is."""
+    a = torch.ones(MATRIX, MATRIX, dtype=getattr(torch, precision))
+    started = time.perf_counter()
+    a @ a
+    return [time.perf_counter() - started]
+
+
+def flops_of_a_step(G: nn.Module, D: nn.Module) -> float:
+    """Floating-point operations of a chain-step: a forward and a latent-gradient backward pass."""
+    n = 2
+    with FlopCounterMode(display=False) as counter:
+        leaf = draw(n, G.latent_dim).requires_grad_(True)
+        torch.autograd.grad(D(G(leaf)).sum(), leaf)
+    return counter.get_total_flops() / n
+
+
+def shares_of_the_limit(n_rounds: int) -> dict[str, list[str]]:
+    """Rows of the table: bare passes of the projected generator in percent of the arithmetic limit."""
+    G, _ = build_gan("projected", g_width=64, d_width=1, discriminator=False)
+    G = bake(freeze(G))
+    guides = {"head on features": new_logit("classifier"), "d of width 24": new_logit()}
+    guides = {name: bake(freeze(logit)) for name, logit in guides.items()}
+    passes = {
+        (name, n, p): lambda D=D, n=n, p=p: time_bare(G, D, p, n, 2, n)
+        for name, D in guides.items()
+        for n in BATCHES
+        for p in PRECISIONS
+    }
+    best = fastest(passes | {p: lambda p=p: time_product(p) for p in PRECISIONS}, n_rounds)
+    rate = {p: 2 * MATRIX**3 / best[p] for p in PRECISIONS}  # FLOP per second
+    rows = {"product of matrices, GFLOP per second": [f"{rate[p] / 1e9:.0f}" for p in PRECISIONS]}
+    for name, D in guides.items():
+        flops = flops_of_a_step(G, D)
+        for n in BATCHES:
+            steps = {p: n / best[name, n, p] for p in PRECISIONS}  # chain-steps per second
+            rows[f"projected G, {name}, {n} chains"] = [f"{steps[p]:.0f}" for p in PRECISIONS]
+            share = [f"{steps[p] * flops / rate[p]:.0%}" for p in PRECISIONS]
+            rows[f"  of the limit, {flops / 1e6:.0f} MFLOP each, {n} chains"] = share
+    return rows
 
 
 def time_naive(G: nn.Module, D: nn.Module, n_steps: int) -> list[float]:
@@ -144,9 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
     bare, sampler = ({p: N_CHAINS / best[kind, p] for p in PRECISIONS} for kind in ("bare", "sampler"))
     naive = 1 / best["naive"]
     threads = torch.get_num_threads()
-    print(
-        f"CIFAR-10 DCGAN pair, {origin}; torch {torch.__version__}, {platform.machine()}, threads: {threads}"
-    )
+    print(f"CIFAR-10 pair, {origin}; torch {torch.__version__}, {platform.machine()}, threads: {threads}")
     print(f"{'chain-steps per second':44}" + "".join(f"{p:>10}" for p in PRECISIONS))
     rows = {
         "best chunk_size": [f"{chunk[p]}" for p in PRECISIONS],
@@ -155,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
         "  sampler / bare passes": [f"{sampler[p] / bare[p]:.2f}" for p in PRECISIONS],
         "single chains, full autograd, float32": [f"{naive:.0f}", ""],
         "  sampler / single chains": [f"{sampler[p] / naive:.1f}" for p in PRECISIONS],
-    }
+    } | shares_of_the_limit(args.rounds)
     for name, values in rows.items():
         print(f"{name:44}" + "".join(f"{value:>10}" for value in values))
     growth = peaks[1] - peaks[0]

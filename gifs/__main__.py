@@ -32,7 +32,7 @@ OPTIONS = {  # argument of a scene -> option of the command line
     "size": ("--size", {"type": int, "help": "of a panel, or height of the figure, in pixels: about"}),
     "seed": ("--seed", {"type": int, "help": "of starts, noise and training"}),
     "checkpoint": ("--checkpoint", {"help": "image GAN, or imperfect-0 ... good-4 of the plane"}),
-    "logit": ("--logit", {"help": "of an image GAN: raw, head, continued, continued-r1 or coarse"}),
+    "logit": ("--logit", {"help": "of an image GAN: one of its fitted ones (default: the chosen one)"}),
     "extension": ("--format", {"choices": FORMATS, "help": "gif unless given; mp4 needs ffmpeg"}),
 }
 

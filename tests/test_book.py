@@ -1,13 +1,27 @@
 """The book: links in its sources, and every page of the built site in a real browser without a network."""
 
+import inspect
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from notebooks.tools import book
-from notebooks.tools.book import PAGES, build, for_book, missing_tools
+from notebooks.tools.book import (
+    LINKS,
+    LONG,
+    PAGES,
+    SLIDERS,
+    alternative,
+    build,
+    for_book,
+    is_folded,
+    missing_tools,
+    notebook_for_book,
+)
 from notebooks.tools.sync import NOTEBOOKS
+from utils.widgets import explore
 
 CHAPTERS = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 # What is wrong with a page once MathJax has finished: counted in the page itself.
@@ -25,8 +39,10 @@ FAULTS = r"""async () => {
     errors: document.querySelectorAll("mjx-merror, [data-mjx-error]").length,
     left: (outside.textContent.match(/\$\$|\\\(|\\\[|\\begin\{|\\frac|\$[^$\n]{1,80}\$/g) || []).slice(0, 5),
     images: [...document.images].filter(i => !i.naturalWidth).map(i => i.getAttribute("src")),
-    wide: [...document.querySelectorAll("article mjx-container")].filter(m => rightOf(m) > edge + 2)
-      .map(m => m.closest("section").id),
+    sideways: Math.max(0, Math.round(document.querySelector(".content")?.scrollWidth - innerWidth) || 0),
+    unsaid: [...document.querySelectorAll(".cell_output img")].filter(i => !/ /.test(i.alt)).length,
+    wide: [...document.querySelectorAll("article mjx-container")]
+      .filter(m => innerWidth > 500 && rightOf(m) > edge + 2).map(m => m.closest("section").id),
     formulas: document.querySelectorAll("mjx-container").length,
   };
 }"""
@@ -48,9 +64,9 @@ def site() -> Path:
     return build().parent
 
 
-def open_page(browser, address: str) -> tuple:
+def open_page(browser, address: str, width: int = 1280) -> tuple:
     """A page, and a list that collects its console errors and every request that leaves the disk."""
-    page, complaints = browser.new_page(), []
+    page, complaints = browser.new_page(viewport={"width": width, "height": 800}), []
     page.context.set_offline(True)
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -65,9 +81,9 @@ def open_page(browser, address: str) -> tuple:
     return page, complaints
 
 
-def faults_of(browser, path: Path) -> tuple[dict, int]:
+def faults_of(browser, path: Path, width: int = 1280) -> tuple[dict, int]:
     """What is wrong with one page of the site, and how many formulas it shows."""
-    page, complaints = open_page(browser, path.as_uri())
+    page, complaints = open_page(browser, path.as_uri(), width)
     found = page.evaluate(FAULTS) if page.query_selector("article") else {"formulas": 0}
     page.context.close()
     formulas = found.pop("formulas")
@@ -77,8 +93,10 @@ def faults_of(browser, path: Path) -> tuple[dict, int]:
 
 
 @pytest.mark.slow
-def test_every_page_in_a_browser(site: Path, browser):
-    results = {path.relative_to(site).as_posix(): faults_of(browser, path) for path in site.rglob("*.html")}
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_page_in_a_browser(site: Path, browser, width):
+    pages = {path.relative_to(site).as_posix(): path for path in site.rglob("*.html")}
+    results = {name: faults_of(browser, path, width) for name, path in pages.items()}
     print(f"{len(results)} pages, {sum(formulas for _, formulas in results.values())} formulas")
     assert len(results) >= len(CHAPTERS) + len(PAGES)
     assert all(results[f"notebooks/{chapter}.html"][1] > 10 for chapter in CHAPTERS)
@@ -90,12 +108,22 @@ def test_faults_are_seen(tmp_path: Path, browser):
     page.write_text(
         '<article>$$x$$ <img src="no.png"> <span class="math">y</span> <mjx-merror></mjx-merror>'
         '<section id="s"><mjx-container><mjx-math style="display: block; width: 3000px"></mjx-math>'
-        "</mjx-container></section></article>"
+        '</mjx-container></section><div class="cell_output"><img src="no.png" alt="a.png"></div></article>'
+        '<div class="content" style="width: 2000px"></div>'
         '<script>console.error("oh")</script><script src="https://example.org/a.js"></script>'
     )
     faults, formulas = faults_of(browser, page)
-    assert faults.keys() == {"left", "images", "unrendered", "errors", "complaints", "wide"}
-    assert (faults["wide"], formulas) == (["s"], 1)
+    assert faults.keys() == {
+        "left",
+        "images",
+        "unrendered",
+        "errors",
+        "complaints",
+        "wide",
+        "sideways",
+        "unsaid",
+    }
+    assert (faults["wide"], faults["sideways"], faults["unsaid"], formulas) == (["s"], 720, 1, 1)
     assert {"oh", "network: https://example.org/a.js"} <= set(faults["complaints"])
 
 
@@ -113,5 +141,66 @@ def test_navigation_and_search(site: Path, browser):
     page.wait_for_url(re.compile(re.escape(CHAPTERS[-2])))
     page.goto((site / "search.html").as_uri() + "?q=Metropolis")
     page.wait_for_selector("#search-results li a", timeout=60_000)
+    hit = page.locator("#search-results li", has_text="04 ·").locator(".snippet")
+    assert "Metropolis" in hit.locator("mark").first.inner_text()
+    hit.locator("a").click()
+    page.wait_for_url(re.compile("04_.*#."))
+    assert "Metropolis" in page.locator("section:target").inner_text()
     assert not complaints
     page.context.close()
+
+
+@pytest.mark.slow
+def test_copy_button_and_playground(site: Path, browser):
+    page, complaints = open_page(browser, (site / "notebooks" / "06_gan_is_an_ebm.html").as_uri())
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    shown = page.locator("div.highlight:visible", has=page.locator("button.copy")).first
+    shown.hover()
+    shown.locator("button").click()
+    page.wait_for_selector("text=Copied")
+    assert (
+        page.evaluate("navigator.clipboard.readText()").strip() == shown.locator("pre").inner_text().strip()
+    )
+    links = page.locator("article .playground a")
+    assert links.count() == 3 * len(LINKS["06"])  # top, at the sliders' picture, end
+    links.first.click()
+    page.wait_for_function("typeof planes !== 'undefined' && planes && planes.chains", timeout=60_000)
+    assert page.evaluate("[state.logit, state.sampler]") == ["exact", "mala"]
+    page.click(".home a")
+    page.wait_for_url(re.compile("index.html"))
+    assert page.locator(".sidebar-drawer .playground a").get_attribute("href") == "playground.html"
+    assert not complaints
+    page.context.close()
+
+
+def code(source: str, **more) -> nbformat.NotebookNode:
+    return nbformat.v4.new_code_cell(source, **more)
+
+
+def test_which_code_is_folded():
+    long, figure = "x = 1\n" * LONG, [nbformat.v4.new_output("display_data", {"image/png": ""})]
+    assert is_folded(code(long)) and is_folded(code("plt.plot(x)", outputs=figure))
+    assert is_folded(code("# Set-up, the same in every notebook"))
+    assert not is_folded(code("x = 1"))
+    for lesson in ("f = build(check_f, f)", "### BEGIN SOLUTION", "return None  # your code"):
+        assert not is_folded(code(long + lesson))
+    assert not is_folded(code(long, metadata={"tags": ["show-code"]}))
+
+
+def test_a_figure_is_said_in_words():
+    source = 'ax.set_title(f"density of $p_g$, {n} points")\nshow(ax, title="b")\nfig.suptitle("b")'
+    assert alternative("3. MALA", source) == "Figure, 3. MALA: density of p_g, points; b"
+    assert alternative("3. MALA", "plt.plot(x)") == "Figure, 3. MALA"
+
+
+def test_playground_is_linked_where_it_belongs():
+    assert all(any(chapter.startswith(number) for chapter in CHAPTERS) for number in LINKS)
+    shown = [nbformat.v4.new_output("stream", text=f"{SLIDERS}\n")]
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("# a"), code("b", outputs=shown)]
+    )
+    sources = [cell.source for cell in notebook_for_book(notebook, "06").cells]
+    assert [source.count("playground.html#d=none") for source in sources] == [0, 1, 0, 1, 1]
+    other = notebook_for_book(notebook, "11").cells
+    assert len(other) == 3 and "run.py lab" in other[2].source and other[1].outputs == []
+    assert SLIDERS in inspect.getsource(explore)

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import matplotlib
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from notebooks import checks
 from notebooks.checks.common import grade
-from notebooks.tools.student import solutions, student_code
+from notebooks.tools.student import EXERCISES, solutions, student_code, student_version
 from notebooks.tools.teaching import builds_of
 from utils.config import ROOT
 
@@ -104,8 +105,22 @@ def test_stub_holds_what_a_student_needs(made: Build):
     """Signature and a docstring; four mistakes at least are known, which test_checks.py makes."""
     check = getattr(checks, made.check)
     table = dict(check.table(*check.inputs(checks.common.Generator().manual_seed(0))))
-    assert len(table) - 1 + len(check.demands) >= 4
+    assert len(table) - 1 + len(check.demands) + len(check.properties) >= 4
     functions = [
         node for node in ast.parse(made.code).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
     ]
     assert any(ast.get_docstring(node) for node in functions)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted({made.path for made in builds()}), ids=lambda path: path.stem)
+def test_run_all_of_the_student_version_never_stops(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As it is handed out, in the smallest budget: nothing is built, the page goes on with the course's."""
+    monkeypatch.setenv("COURSE_BUDGET", "fast")
+    notebook = student_version(nbformat.read(path, as_version=4), path.name)
+    place = {"metadata": {"path": str(EXERCISES)}}
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place)
+    client.comm_open_handlers = {"jupyter.widget": lambda message: None}  # as in notebooks/tools/execute.py
+    client.execute()
+    printed = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", ()))
+    assert printed.count("the page goes on with the course's") == len([b for b in builds() if b.path == path])

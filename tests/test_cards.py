@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.recipes import image_gan, image_logits, toy_gans
+from data.recipes import image_gan, toy_gans
 from utils.checkpoints import list_checkpoints, read_card
 from utils.images import ImageSet
 from utils.training import TrainConfig, TrainResult
@@ -31,14 +31,14 @@ def cards(monkeypatch):
     """What the recipes want to store, by name; nothing is trained and nothing written."""
     stored = {}
 
-    def save(name, modules, card):
+    def save(name, modules, card, int8=False):
         stored[name] = json.loads(json.dumps(card))
         return Path(__file__)
 
     def train(G, D, *_, **__):
         return TrainResult(G, G, D)
 
-    for recipe in (image_gan, image_logits, toy_gans):
+    for recipe in (image_gan, toy_gans):
         monkeypatch.setattr(recipe, "save_checkpoint", save)
     monkeypatch.setattr(image_gan, "train_gan", train)
     monkeypatch.setattr(toy_gans, "train", lambda target, quality, seed: train(*build(seed)))
@@ -50,11 +50,16 @@ def names(ending: str) -> list[str]:
     return [name for name in list_checkpoints() if name.endswith(ending) or name.startswith(ending)]
 
 
+IMAGE_GANS = [
+    name for name in list_checkpoints() if "-gan" in name and "logits" not in name and "toy" not in name
+]
+
+
 def same_config(stored: dict, made: dict) -> bool:
     return made == NEW_FIELDS | stored
 
 
-@pytest.mark.parametrize("name", names("-gan"))
+@pytest.mark.parametrize("name", IMAGE_GANS)
 def test_the_command_of_an_image_gan_has_its_architecture_and_settings(name, cards, monkeypatch):
     card = read_card(name)
     recipe, arguments = command_of(card)
@@ -80,41 +85,21 @@ def test_the_command_of_the_2_d_gans_has_their_settings(name, cards):
 
 
 @pytest.mark.parametrize("name", names("-logits"))
-def test_the_command_of_fitted_logits_has_their_settings(name, cards, monkeypatch):
-    card, steps = read_card(name), {}
+def test_the_command_of_fitted_logits_names_its_generator_and_kinds(name):
+    card = read_card(name)
     recipe, arguments = command_of(card)
-    images = torch.zeros(1, 3, 8, 8).expand(5000, -1, -1, -1)
-    held_out = image_logits.HeldOut(images, images)
-    stubs = {
-        "held_out_halves": lambda *_: (held_out, held_out),
-        "fit_logit": lambda logit, *_, n_steps, **settings: (
-            steps.update({frozenset(settings.items()): n_steps}) or []
-        ),
-        "logits_of": lambda *_: torch.zeros(1),
-        "platt": lambda *_: (1.0, 0.0),
-        "describe": lambda *_: {"loss": 0.0, "accuracy": 0.0},
-    }
-    for place, stub in stubs.items():
-        monkeypatch.setattr(image_logits, place, stub)
-    for load in ("load_cifar10", "load_faces"):
-        blank = ImageSet(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), None, "blank")
-        monkeypatch.setattr(recipe, load, lambda *_, blank=blank, **__: blank, raising=False)
-    recipe.main(arguments)
-    made = cards[name]
-    assert [made[key] for key in ("command", "task", "data")] == [
-        card[key] for key in ("command", "task", "data")
-    ]
-    stored = card["logits"] | card.get("left_out", {})
-    assert made["logits"].keys() == stored.keys()
-    for kind, entry in stored.items():
-        assert made["logits"][kind].get("fit") == entry.get("fit"), kind
-        if entry.get("history"):
-            settings = entry["fit"] | {"precision": "bfloat16"}
-            assert max(step for step, _ in entry["history"]) <= steps[frozenset(settings.items())]
+    option, gan, kinds_option, *kinds = arguments
+    assert (option, f"{gan}-logits", kinds_option) == ("--gan", name, "--kinds")
+    assert kinds == list(card["logits"])
+    for kind, entry in card["logits"].items():
+        candidate = recipe.CANDIDATES[kind]
+        assert entry["architecture"] == candidate.architecture
+        assert entry.get("penalty", candidate.penalty) == candidate.penalty
 
 
-def test_the_command_of_the_classifier_has_its_settings(monkeypatch):
-    card = read_card("cifar10-classifier")
+@pytest.mark.parametrize("name", ["cifar10-classifier", "cifar10-features"])
+def test_the_command_of_a_classifier_has_its_settings(name, monkeypatch):
+    card = read_card(name)
     recipe, arguments = command_of(card)
     parse, parsed = argparse.ArgumentParser.parse_args, []
 
@@ -126,10 +111,11 @@ def test_the_command_of_the_classifier_has_its_settings(monkeypatch):
     with pytest.raises(SystemExit):
         recipe.main(arguments)
     asked = parsed[0]
-    assert (asked.width, asked.epochs, asked.seed) == (64, card["epochs"], card["seed"])
+    assert (asked.name, asked.epochs, asked.seed) == (name, card["epochs"], card["seed"])
     assert asked.width == card["architecture"]["width"]
+    assert f"first {50_000 - asked.held_out:,} training images" in card["data"] or not asked.held_out
 
 
 def test_every_card_is_among_these():
-    checked = {name for ending in ("-gan", "toy-gans", "-logits") for name in names(ending)}
-    assert checked | {"cifar10-classifier"} == set(list_checkpoints())
+    checked = {*IMAGE_GANS, *names("toy-gans"), *names("-logits"), "cifar10-classifier", "cifar10-features"}
+    assert checked == set(list_checkpoints())

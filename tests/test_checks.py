@@ -91,14 +91,14 @@ def twice(sample=torch.randn, other=0, seed=1):
 
 
 DEMANDED = [
-    ("check_step_from_energy", "detach", attached_step),
+    ("check_step_from_energy", "still attached", attached_step),
     ("check_equal_draws", "global", lambda s, n: [torch.randn(n, 2) for _ in "12" if torch.manual_seed(s)]),
     ("check_equal_draws", "one draw returned twice", lambda s, n: (seeded(s, n),) * 2),
     ("check_equal_draws", "moves on", twice(other=1)),
     ("check_equal_draws", "seed is not used", twice(seed=0)),
     ("check_equal_draws", "standard normal", twice(torch.rand)),
     ("check_gradient_penalty", "cannot learn", lambda *given: penalty(*given, create_graph=False)),
-    ("check_gradient_penalty", "gradient in D's weights", lambda *given: penalty(*given, half=True)),
+    ("check_gradient_penalty", "its gradient in D's weights", lambda *given: penalty(*given, half=True)),
     ("check_score_matching", "no gradient", lambda *given: matching(*given, keep=False)),
     ("check_score_matching", "lost on the way", lambda *given: matching(*given, half=True)),
 ]
@@ -110,13 +110,16 @@ WRONG = [(name, say, wrong) for name, check in CHECKS.items() for say, wrong in 
 def test_demands():
     for name, say, wrong in DEMANDED + WRONG:
         assert say in verdict(CHECKS[name], wrong)
-    demanded = {(name, say) for name, check in CHECKS.items() for say in check.demands}
+    demanded = {(name, say) for name, c in CHECKS.items() for say in (*c.demands, *c.properties)}
     tried = {(name, say) for name, say in demanded for n, s, _ in DEMANDED + WRONG if n == name and s in say}
     assert tried == demanded, "give a wrong answer to each: @exercise(wrong={say: answer})"
 
 
 def test_each_check_knows_four_mistakes_and_is_used():
-    counts = {name: len(table(check)) - 1 + len(check.demands) for name, check in CHECKS.items()}
+    counts = {
+        name: len(table(check)) - 1 + len(check.demands) + len(check.properties)
+        for name, check in CHECKS.items()
+    }
     assert min(counts.values()) >= 4, counts
     used = [re.search(r"checks\.(check_\w+)\(", cell.source)[1] for _, cell in exercises()]
     used += [made.check for made in builds()]
@@ -139,7 +142,7 @@ def to_numpy(x):
 
 
 @pytest.mark.parametrize(
-    "check", [check for check in CHECKS.values() if not (check.demands or check.curried)]
+    "check", [check for check in CHECKS.values() if not (check.demands or check.properties or check.curried)]
 )
 def test_right_in_float64_and_numpy(check):
     assert verdict(check, converted(check, torch.Tensor.double, lambda x: x)) == "right"
@@ -238,7 +241,7 @@ def test_no_message_holds_the_solution():
     ]
     for name, code in solved + [(made.check, made.solution) for made in builds()]:
         check = CHECKS[name]
-        said = [squeezed(text) for text in (*table(check), *check.demands, *ANYWHERE)]
+        said = [squeezed(text) for text in (*table(check), *check.demands, *check.properties, *ANYWHERE)]
         nodes = [node.value for node in ast.walk(ast.parse(code)) if hasattr(node, "value")]
         parts = {squeezed(ast.unparse(node)) for node in nodes if isinstance(node, ast.AST)}
         leaks = [part for part in parts if len(part) > 9 and any(part in text for text in said)]
@@ -288,7 +291,7 @@ for name, check in vars(checks).items():
     if name.startswith("check_"):
         right = lambda *given: dict(check.table(*given))["right"]
         right.__name__ = "r\\u00e9ponse"
-        if not check.demands and not check.curried:
+        if not (check.demands or check.properties or check.curried):
             check(right)
         try:
             check(lambda *given: 0.125)

@@ -159,12 +159,12 @@ def test_other_settings_and_seeds_have_other_blocks(tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ("--logit nonsense", r"kind='nonsense' is unknown; choose one of raw, head, continued"),
+        ("--logit nonsense", r"kind='nonsense' is unknown; choose one of line, classifier 30"),
         ("--gan nobody-gan", r"no checkpoint 'nobody-gan' in .*; available: .*cifar10-gan"),
         ("--n 1", "n=1"),
         ("--steps -1", r"steps=\[-1\]"),
         ("--block-size 0", "block_size=0"),
-        ("--split test", r"no statistics at .*cifar10-test-cifar-10-classifier.*reference_statistics"),
+        ("--split train", r"no statistics at .*cifar10-train-cifar-10-classifier.*reference_statistics"),
     ],
 )
 def test_errors_are_one_line_that_names_the_argument(arguments: str, message: str, tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import zlib
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from data.recipes.playground import CELLS, PLANES, PLAYGROUND, QUALITIES, SCALE
+from notebooks.tools.book import LINKS
 from notebooks.tools.playground import HERE, main, package_networks, stored_networks
 from utils.checkpoints import read_card
 from utils.density_ratio import Affine
@@ -67,47 +67,36 @@ def seeded(seed: int) -> torch.Generator:
 
 
 @pytest.fixture(scope="module")
-def packed() -> str:
-    return base64.b64encode(package_networks()).decode()
-
-
-@pytest.fixture(scope="module")
 def networks() -> tuple[dict, dict]:
     return stored_networks()
 
 
-@contextmanager
-def chromium():
-    """A browser, or a test that is skipped and says why."""
-    api = pytest.importorskip("playwright.sync_api", reason="not installed (extra `dev`): playwright")
-    with api.sync_playwright() as playwright:
-        installed = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-        try:
-            browser = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        except api.Error as error:
-            pytest.skip(f"no browser (playwright install chromium): {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
-
-
-def in_core(function: str, given: object) -> dict:
+@pytest.fixture(scope="module")
+def in_core(request):
     """What `async (core, given) => ...` returns with the page's core: in node, else in Chromium."""
-    if node := shutil.which("node"):
-        core = json.dumps(str(HERE / "core.js"))
-        read = 'JSON.parse(require("fs").readFileSync(0))'
-        text = f"({function})(require({core}), {read}).then((r) => console.log(JSON.stringify(r)));"
-        command = [node, "-e", text]
-        done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads(done.stdout)
-    with chromium() as browser:
-        page = browser.new_page()
+
+    def call(function: str, given: object) -> dict:
+        if node := shutil.which("node"):
+            core = json.dumps(str(HERE / "core.js"))
+            read = 'JSON.parse(require("fs").readFileSync(0))'
+            text = f"({function})(require({core}), {read}).then((r) => console.log(JSON.stringify(r)));"
+            command = [node, "-e", text]
+            done = subprocess.run(
+                command, input=json.dumps(given), capture_output=True, text=True, timeout=300
+            )
+            assert done.returncode == 0, done.stderr[-2000:]
+            return json.loads(done.stdout)
+        page = request.getfixturevalue("browser").new_page()
         page.add_script_tag(content="var module = {};" + (HERE / "core.js").read_text(encoding="utf-8"))
         return page.evaluate(f"(given) => ({function})(module.exports, given)", given)
 
+    return call
 
-def compute(packed: str, cases: dict, real: int = 64) -> dict:
-    return in_core(DRIVER, {"packed": packed, "cases": cases, "real": real})
+
+@pytest.fixture(scope="module")
+def compute(in_core):
+    packed = base64.b64encode(package_networks()).decode()
+    return lambda cases, real=64: in_core(DRIVER, {"packed": packed, "cases": cases, "real": real})
 
 
 class Zero(nn.Module):
@@ -151,13 +140,13 @@ def worst(ours, theirs) -> float:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_same_logit_energy_and_gradient(key, packed, networks):
+def test_same_logit_energy_and_gradient(key, compute, networks):
     target, quality = key.rsplit("-", 1)
     z = torch.randn(N, 2, generator=seeded(1), dtype=torch.float64)
     common = {"target": target, "quality": quality, "z": z.tolist(), "draws": [], "steps": 0}
     cases = {logit: common | {"logit": logit} for logit in LOGITS}
-    exactly = compute(packed, cases)
-    single = compute(packed, cases, real=32)
+    exactly = compute(cases)
+    single = compute(cases, real=32)
     assert single["raw"]["simd"], "no WebAssembly with SIMD"
     for logit in LOGITS:
         G, d = gan(networks, key, logit)
@@ -191,7 +180,7 @@ def recorded(sampler: str, steps: int, seed: int) -> list:
         ("ring-good", "exact", 5),  # flights over steep walls are chaotic: rounding grows tenfold in a step
     ],
 )
-def test_same_chain_with_the_same_noise(sampler, key, logit, steps, packed, networks):
+def test_same_chain_with_the_same_noise(sampler, key, logit, steps, compute, networks):
     target, quality = key.rsplit("-", 1)
     h, temperature = 0.04, 0.7
     kernel = {"ula": ula(h**2, temperature), "mala": mala(h**2, temperature), "hmc": hmc(h, 5, temperature)}
@@ -201,7 +190,7 @@ def test_same_chain_with_the_same_noise(sampler, key, logit, steps, packed, netw
         "draws": recorded(sampler, steps, 3),
         "settings": {"sampler": sampler, "stepSize": h**2, "temperature": temperature, "leapfrog": 5},
     }  # fmt: skip
-    result = compute(packed, {"chain": case})["chain"]
+    result = compute({"chain": case})["chain"]
     G, d = gan(networks, key, logit)
     chain = sample(latent_energy(G, d), z0, kernel[sampler], steps, seeded(3))
     assert worst(result["z"], chain.z) < 1e-4 and worst(result["end"], chain.energy) < 1e-4
@@ -209,7 +198,7 @@ def test_same_chain_with_the_same_noise(sampler, key, logit, steps, packed, netw
     assert 0.05 < (chain.acceptance.mean() if sampler != "ula" else 0.5) < 0.999  # both branches were taken
 
 
-def test_underdamped_limits_and_law(packed):
+def test_underdamped_limits_and_law(compute):
     """With a large friction it is MALA, chain by chain; with little it keeps the law of the two valleys."""
     z0 = torch.randn(N, 2, generator=seeded(2), dtype=torch.float64)
     common = {"target": "ring", "quality": "good", "logit": "none", "wells": True, "z": z0.tolist()}
@@ -220,7 +209,7 @@ def test_underdamped_limits_and_law(packed):
             "settings": settings | {"sampler": name, "friction": 1e6},
         } for name in ("mala", "underdamped")
     }  # fmt: skip
-    result = compute(packed, cases)
+    result = compute(cases)
     assert worst(result["underdamped"]["z"], result["mala"]["z"]) < 1e-9
 
     def wells(z):
@@ -241,13 +230,13 @@ def test_underdamped_limits_and_law(packed):
         draws.append(torch.rand(n, generator=generator).tolist())
     slow = settings | {"sampler": "underdamped", "friction": 0.3, "stepSize": 0.4}
     case = common | {"z": torch.stack([x, y], 1).tolist(), "steps": steps, "draws": draws, "settings": slow}
-    end = torch.tensor(compute(packed, {"law": case})["law"]["end"])
+    end = torch.tensor(compute({"law": case})["law"]["end"])
     mean = (p * (0.4 * (line**2 - 2.25) ** 2 + 0.3 * line)).sum() + 0.4  # of E under the target
     assert abs(end.mean() - mean) < 4 * end.std() / n**0.5
 
 
 @pytest.mark.parametrize("target", PLANES)
-def test_same_measures(target, packed):
+def test_same_measures(target, compute):
     density = PLANES[target]
     x = density.sample(300, seeded(1)).double()
     x[:100] += 0.25 * torch.randn(100, 2, generator=seeded(2), dtype=torch.float64)
@@ -256,7 +245,7 @@ def test_same_measures(target, packed):
         "target": target, "quality": "good", "logit": "none", "z": x[:2].tolist(), "draws": [], "steps": 0,
         "points": x.tolist(), "others": others.tolist(),
     }  # fmt: skip
-    result = compute(packed, {"measures": case})["measures"]
+    result = compute({"measures": case})["measures"]
     distance, mode, _ = assign(x, density)
     assert worst([row[0] for row in result["found"]], distance) < 1e-4
     assert [row[1] for row in result["found"]] == mode.tolist()
@@ -265,10 +254,10 @@ def test_same_measures(target, packed):
     assert result["distance"] == pytest.approx(energy_distance(x, others), abs=1e-6)
 
 
-def test_prior_of_the_page_is_that_of_utils(packed):
+def test_prior_of_the_page_is_that_of_utils(compute):
     z = torch.randn(N, 2, generator=seeded(1), dtype=torch.float64)
     case = {"target": "ring", "quality": "good", "logit": "none", "z": z.tolist(), "draws": [], "steps": 0}
-    result = compute(packed, {"prior": case})["prior"]
+    result = compute({"prior": case})["prior"]
     assert worst(result["E"], -standard_normal(z)) < 1e-9
 
 
@@ -279,7 +268,7 @@ def test_networks_were_fitted_to_the_stored_gans():
         assert made_from[target] == now, "run `python -m data.recipes.playground networks` again"
 
 
-def test_live_fit_finds_a_log_ratio():
+def test_live_fit_finds_a_log_ratio(in_core):
     """Between two Gaussians the best logit is linear: N(1, I) against N(0, I) has d = x_1 - 1/2."""
     function = """async (core) => {
       const noise = new core.Noise(1), fit = new core.LiveFit(new core.Compute(), noise);
@@ -315,12 +304,6 @@ def test_page_is_one_small_file(page_file):
     files = [*HERE.glob("*.*"), HERE.parents[2] / "data" / "recipes" / "playground.py"]
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files if path.is_file())
     assert lines <= 2000
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -384,6 +367,14 @@ def test_every_tab_fits_its_width(tab, which, width):
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(f"#{which}").is_visible()
+
+
+def test_links_of_the_book_are_settings(tab):
+    """Each is a permalink as the page itself would write it: no key or value that it does not know."""
+    page = tab("play=0")
+    for settings in {settings for links in LINKS.values() for settings, _ in links}:
+        page.evaluate("settings => { location.hash = settings; readHash(); state.play = 1; }", settings)
+        assert sorted(page.evaluate("hash().slice(1).split('&')")) == sorted(settings.split("&")), settings
 
 
 def test_reader_draws_and_the_log_ratio_is_fitted(tab):

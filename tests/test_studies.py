@@ -9,16 +9,16 @@ from functools import partial
 import pytest
 import torch
 
-from data.recipes import beyond_study, celeba64_study, cifar10_study, ebgan_study, toy_study
-from data.recipes.study import run_jobs
+from data.recipes import ebgan_study, image_study, toy_study
+from data.recipes.study import run_jobs, ula_chains
 from utils import studies
 from utils.config import ROOT
 from utils.metrics.images import Moments, Reference, frechet_distance
 from utils.metrics.judges import jackknife, judge
-from utils.samplers import mala, ula
+from utils.samplers import mala
 from utils.studies import described, load, plain, read, run_once, update
 
-RECIPES = [toy_study, beyond_study, ebgan_study, cifar10_study, celeba64_study]
+RECIPES = [toy_study, ebgan_study, image_study]
 JOBS = {recipe: recipe.jobs for recipe in RECIPES}
 
 
@@ -126,7 +126,7 @@ def test_load_merges_settings_and_names_what_differs(calls):
             load("folder/s", **asked)
     with pytest.raises(ValueError, match=r"call.step_size=0.1, not 0.2.*data.recipes.folder_study s`"):
         load("folder/s", **{"call.step_size": 0.2})
-    for study, command in (("cifar10", "cifar10_study`"), ("toy/swiss-roll", "toy_study swiss-roll`")):
+    for study, command in (("image/x", "image_study x`"), ("toy/swiss-roll", "toy_study swiss-roll`")):
         with pytest.raises(FileNotFoundError, match=f"make it with `python -m data.recipes.{command}"):
             load(study)
 
@@ -156,14 +156,6 @@ def tiny_toy(monkeypatch, step_size=1e-3):
     return "25-gaussians/imperfect 0, raw, DDLS, ULA"
 
 
-def tiny_beyond(monkeypatch, step_size=0.1):
-    monkeypatch.setattr(beyond_study, "N", 20)
-    call = beyond_study.EQUAL_COST["ULA"]
-    kernel = partial(call.keywords["kernel"], step_size=step_size)
-    monkeypatch.setitem(beyond_study.EQUAL_COST, "ULA", partial(call, kernel=kernel, n_steps=1))
-    return "ULA, seed 0"
-
-
 def tiny_ebgan(monkeypatch, step_size=0.1):
     monkeypatch.setitem(ebgan_study.METHODS, "EBGAN-PT", ("ebgan", step_size))
     monkeypatch.setattr(ebgan_study, "ARCHITECTURES", ((2, 2, 8, 8),))
@@ -171,20 +163,18 @@ def tiny_ebgan(monkeypatch, step_size=0.1):
     return "grid/EBGAN-PT"
 
 
-def tiny_images(recipe, monkeypatch, step_size):
-    small = {"marks": (0, 1), "n": 40, "kernel": partial(ula, step_size)}
-    ((study, named),) = JOBS[recipe]().items()
-    first = next(iter(named.values()))
-    monkeypatch.setattr(recipe, "jobs", lambda: {study: {"small": first | small}})
+def tiny_images(monkeypatch, step_size):
+    asked = image_study.job(
+        "final", "ULA", partial(ula_chains, step_size=step_size, n_steps=1), 40, kind="line"
+    )
+    monkeypatch.setattr(image_study, "jobs", lambda: {"image/cifar10": {"small": asked}})
     return "small"
 
 
 TINY = {
     toy_study: tiny_toy,
-    beyond_study: tiny_beyond,
     ebgan_study: tiny_ebgan,
-    cifar10_study: partial(tiny_images, cifar10_study),
-    celeba64_study: partial(tiny_images, celeba64_study),
+    image_study: tiny_images,
 }
 
 

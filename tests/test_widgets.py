@@ -1,5 +1,7 @@
 """The drawing functions need no front end: they run, repeat themselves, and evaluate no more than needed."""
 
+import contextlib
+
 import ipywidgets
 import matplotlib
 import matplotlib.pyplot as plt
@@ -61,6 +63,14 @@ def test_ends_are_pushed_and_drawn_beside_the_ways_of_some_chains():
     torch.testing.assert_close(torch.tensor(data_axes.lines[0].get_xydata()).float(), 2 * chain.z)
 
 
+def test_the_energy_has_a_scale_and_the_marks_a_legend():
+    figure, (latent_axes, _), _ = picture(n_traced=2)
+    assert [axes.get_ylabel() for axes in figure.axes[2:]] == ["E(z), nats above its least"]
+    assert [text.get_text() for text in latent_axes.get_legend().texts] == [
+        "chains, at their ends", "the way of 2",
+    ]  # fmt: skip
+
+
 def test_chains_outside_the_picture_are_counted():
     _, (_, data_axes), chain = picture(extent=1.0)
     outside = int(((2 * chain.z).abs() > 1).any(1).sum())
@@ -116,6 +126,19 @@ def page(monkeypatch):
     return shown
 
 
+def sign(page) -> ipywidgets.Label:
+    return page.panel.children[-1].children[1]
+
+
+def test_reset_puts_every_slider_back(page):
+    controls = {name: slider(ipywidgets.IntSlider, name, value=1, min=0, max=3) for name in "ab"}
+    explore(lambda a, b: plt.figure(figsize=(1 + a, 1 + b)), **controls)
+    controls["a"].value = controls["b"].value = 3
+    page.panel.children[-1].children[0].click()
+    assert [control.value for control in controls.values()] == [1, 1]
+    assert page.pictures[-1] == page.pictures[0] != page.pictures[-2]
+
+
 def test_a_picture_for_each_change_and_its_errors_beside_the_sliders(page):
     def draw(k):
         plt.figure(figsize=(1, 1)).text(0, 0, f"{1 / k}")
@@ -126,16 +149,16 @@ def test_a_picture_for_each_change_and_its_errors_beside_the_sliders(page):
     control.value = 0
     assert len(set(page.pictures)) == 2 and page.pictures[0].startswith(b"\x89PNG")
     assert page.panel.children[0] is control
-    assert "ZeroDivisionError" in page.panel.children[1].value
+    assert "ZeroDivisionError" in sign(page).value
     control.value = 1
-    assert page.pictures[2] == page.pictures[0] and page.panel.children[1].value == ""
+    assert page.pictures[2] == page.pictures[0] and sign(page).value == ""
     assert plt.get_fignums() == []
 
 
 def test_a_sign_says_that_it_computes(page):
     signs = []
     control = slider(ipywidgets.IntSlider, "k", value=1, min=0, max=3)
-    explore(lambda k: signs.append(page.panel.children[1].value) or plt.figure(figsize=(1, 1)), k=control)
+    explore(lambda k: signs.append(sign(page).value) or plt.figure(figsize=(1, 1)), k=control)
     control.value = 2
     assert signs == ["", "computing ..."]
 
@@ -176,37 +199,67 @@ def test_the_first_picture_is_stored_as_an_ordinary_output(tmp_path):
     assert picture.output_type == "display_data" and picture.data.keys() == {"image/png", "text/plain"}
 
 
+SESSIONS = "fetch('/api/sessions').then(r => r.json())"
+IDLE = f"{SESSIONS}.then(all => all.length > 0 && all.every(s => s.kernel.execution_state == 'idle'))"
+CLOSE = "fetch('/api/sessions/' + s.id, {method: 'DELETE'})"
+WIDTH = "document.querySelector('.jp-OutputArea img[src^=\"data:image/png\"]')?.naturalWidth"
+
+
 @pytest.mark.slow
-def test_a_moved_picture_survives_saving_and_the_end_of_its_kernel(lab, browser):
-    """In JupyterLab: run, press a key on the slider, save, shut the kernel down, open again, look."""
-    path = ROOT / "build" / "test_widgets.ipynb"
-    cell = nbformat.v4.new_code_cell(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{CELL}")
+@pytest.mark.parametrize("front_end", ["lab/tree", "notebooks"])  # JupyterLab and Notebook 7
+def test_keys_reset_restart_and_saving(front_end, lab, browser):
+    """The slider's keys are its own; a lost kernel is said; the moved picture is there when opened again."""
+    path = ROOT / "build" / f"test_widgets_{front_end[:3]}.ipynb"
+    cells = [nbformat.v4.new_code_cell(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{CELL}")]
+    cells += [nbformat.v4.new_markdown_cell("# the next heading")]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     path.parent.mkdir(exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), path)
-    width = "document.querySelector('.jp-OutputArea img')?.naturalWidth"
-    try:
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+
+    def opened():
         page = browser.new_page()
-        page.goto(f"{lab}/lab/tree/build/{path.name}?token=x")
+        page.goto(f"{lab}/{front_end}/build/{path.name}?token=x")
+        return page
+
+    def width_after(key: str) -> int:
+        before = page.evaluate(WIDTH)
+        page.keyboard.press(key)
+        page.wait_for_function(f"![0, {before}].includes({WIDTH} ?? 0)", timeout=30_000)
+        assert page.evaluate("document.activeElement.className.includes('noUi-handle')")
+        return page.evaluate(WIDTH)
+
+    try:
+        page = opened()
         page.click(".jp-CodeCell .cm-content", timeout=120_000)
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=120_000)
-        page.keyboard.press("Shift+Enter")
-        page.wait_for_function(f"{width} > 0", timeout=120_000)
-        first = page.evaluate(width)
+        page.wait_for_function(IDLE, timeout=120_000)
+        for _ in range(5):  # the page may not have its kernel yet
+            page.click(".jp-CodeCell .cm-content")
+            page.keyboard.press("Shift+Enter")
+            with contextlib.suppress(Exception):
+                page.wait_for_function(f"{WIDTH} > 0", timeout=40_000)
+                break
+        first = page.evaluate(WIDTH)
         page.wait_for_selector(".widget-slider .noUi-handle")
         page.focus(".widget-slider .noUi-handle")
-        page.keyboard.press("End")
-        page.wait_for_function(f"{width} > 2 * {first}", timeout=30_000)
-        last = page.evaluate(width)
+        right = width_after("ArrowRight")
+        assert first < right < width_after("End")
+        page.click("button:text('Reset')")
+        page.wait_for_function(f"{WIDTH} == {first}", timeout=30_000)
+        page.focus(".widget-slider .noUi-handle")
+        last = width_after("End")
+        assert not page.locator(".course-lost").is_visible()
         page.keyboard.press("Control+s")
         page.wait_for_timeout(3000)
-        remove = "fetch('/api/sessions').then(r => r.json()).then(all => Promise.all(all.map(s => "
-        remove += "fetch('/api/sessions/' + s.id, {method: 'DELETE'}))))"
-        page.evaluate(remove)
+        page.click(".jp-MarkdownCell")
+        page.keyboard.press("Escape")
+        page.keyboard.press("0")  # twice: restart the kernel
+        page.keyboard.press("0")
+        page.click(".jp-Dialog .jp-mod-accept")
+        page.wait_for_selector(".course-lost", state="visible", timeout=60_000)
+        page.evaluate(f"{SESSIONS}.then(all => Promise.all(all.map(s => {CLOSE})))")
         page.context.close()
-        page = browser.new_page()
-        page.goto(f"{lab}/lab/tree/build/{path.name}?token=x")
-        page.wait_for_function(f"{width} == {last}", timeout=60_000)
+        page = opened()
+        page.wait_for_function(f"{WIDTH} == {last}", timeout=60_000)
         assert "once this cell has been run" in page.inner_text(".jp-OutputArea")
         page.context.close()
     finally:

@@ -23,6 +23,7 @@ from utils.toy import TARGETS
 FORMATS = ("gif", "mp4")
 Pictures = Iterable[np.ndarray | Tensor]
 MAX_BYTES = 3_000_000  # of an animation in the repository
+PALE_DATA = "#7fb8d8"  # COLOURS["data"] halfway to white
 
 
 def write_animation(
@@ -30,12 +31,8 @@ def write_animation(
 ) -> Path:
     """Write a GIF or an MP4, as the ending of `path` says; returns the path.
 
-    Args:
-        frames: pictures of one size, see `as_frames`.
-        path: ends in .gif or .mp4.
-        milliseconds: time of a frame; a GIF's unit is 10 ms, and 20 its least.
-        hold: time of the last frame in ms.
-        colours: size of a GIF's palette, at most 256.
+    `frames` are pictures of one size (see `as_frames`), `milliseconds` is the time of each (in a GIF 20 or
+    more, its unit is 10), `hold` that of the last, `colours` the size of a GIF's palette, at most 256.
 
     Raises ValueError for a setting or a frame that is wrong, RuntimeError where an .mp4 finds no ffmpeg.
     """
@@ -59,13 +56,10 @@ def check_format(path: Path, milliseconds: float, hold: float) -> str:
 
 
 def as_frames(frames: Pictures) -> list[np.ndarray]:
-    """Pictures of one size as uint8 arrays (H, W, 3).
+    """Pictures of one size as uint8 arrays (H, W, 3); raises ValueError, naming it, for what is no picture.
 
-    Args:
-        frames: arrays or tensors, grey (H, W) or (H, W, 1), RGB (H, W, 3), or RGBA (H, W, 4), laid on white;
-            booleans, whole numbers in [0, 255], or floats, all in [0, 1] or else all in [0, 255].
-
-    Raises ValueError, naming what it is, for anything else.
+    They are arrays or tensors, grey (H, W) or (H, W, 1), RGB (H, W, 3), or RGBA (H, W, 4), laid on white, of
+    booleans, whole numbers in [0, 255], or floats, all in [0, 1] or else all in [0, 255].
     """
     frames = [np.asarray(f.detach().cpu() if isinstance(f, Tensor) else f) for f in frames]
     if not frames:
@@ -90,18 +84,9 @@ def as_frames(frames: Pictures) -> list[np.ndarray]:
 
 
 def write_gif(
-    frames: Pictures,
-    path: Path,
-    milliseconds: float = 80,
-    hold: float = 1500,
-    colours: int = 256,
-    max_bytes: int = MAX_BYTES,
+    frames: Pictures, path: Path, milliseconds=80, hold=1500, colours=256, max_bytes: int = MAX_BYTES
 ) -> Path:
-    """Write an endlessly looping GIF whose last frame stays for `hold` milliseconds; returns its path.
-
-    All frames share one palette, chosen from a sample of them, which keeps files small and colours still.
-    It is halved, down to 16 colours, until the file has at most `max_bytes`.
-    """
+    """Write an endlessly looping GIF with one palette, halved, down to 16, until it has `max_bytes`."""
     check_format(path, milliseconds, hold)
     frames, path, buffer = as_frames(frames), Path(path), io.BytesIO()
     durations = [milliseconds] * (len(frames) - 1) + [hold]
@@ -122,10 +107,9 @@ def write_gif(
 
 
 def write_mp4(frames: Pictures, path: Path, milliseconds: float = 80, hold: float = 1500) -> Path:
-    """Write an H.264 video that every browser plays; its last frame is repeated for `hold` milliseconds.
+    """Write an H.264 video that every browser plays (`<video loop>`: again and again).
 
-    The format has no mark for endless play: `<video loop>`, or a player's setting, does that. An odd side
-    gains a white row or column, since the format stores colours for squares of 2 x 2 pixels.
+    An odd side gains a white row or column, since the format stores colours for squares of 2 x 2 pixels.
     """
     check_format(path, milliseconds, hold)
     frames, path, imageio_ffmpeg = as_frames(frames), Path(path), require_ffmpeg()
@@ -175,10 +159,7 @@ def side_by_side(panels: Sequence[np.ndarray], gap: int = 10) -> np.ndarray:
 
 
 def draw_points(background: np.ndarray, points: np.ndarray, extent: float, colour: str) -> np.ndarray:
-    """A frame with points (n, 2) of the square [-extent, extent]^2 as dots of 3 x 3 pixels, y upwards.
-
-    `background` is a square frame (side, side, 3); it stays as it is. Far faster than a plot a frame.
-    """
+    """A square frame with points (n, 2) of [-extent, extent]^2 as dots of 3 x 3 pixels, y upwards; a copy."""
     side = len(background)
     column, row = np.floor((points * [1, -1] / extent + 1) * (side / 2)).astype(int).T
     offsets = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), -1).reshape(-1, 2)
@@ -190,10 +171,10 @@ def draw_points(background: np.ndarray, points: np.ndarray, extent: float, colou
     return frame
 
 
-def map_frame(values: np.ndarray, side: int, colour_map: str = "Greys") -> np.ndarray:
-    """A square frame (side, side, 3) of values (n, n) given row by row from below, scaled to their range."""
+def map_frame(values: np.ndarray, side: int, darkest: float = 1.0) -> np.ndarray:
+    """A grey frame (side, side, 3) of values (n, n) given row by row from below, scaled to their range."""
     low, high = values.min(), values.max()
-    shades = colormaps[colour_map]((values - low) / (high - low or 1.0))[::-1, :, :3]
+    shades = 1 - darkest * (1 - colormaps["Greys"]((values - low) / (high - low or 1.0))[::-1, :, :3])
     return np.asarray(Image.fromarray((255 * shades).astype(np.uint8)).resize((side, side), Image.BICUBIC))
 
 
@@ -238,10 +219,9 @@ def animate_chains(
         path: of the animation, returned; ends in .gif or .mp4.
         step_size: eps of the Langevin step; for several, panels from the same starts stand side by side.
         n_steps, n_frames: steps of a chain; most frames, evenly spaced from step 0 to the last.
-        z0: starts (n, *latent); left out, n_chains draws of N(0, I) of `latent_dim` (else `G.latent_dim`)
-            dimensions: 16 for images, 1,000 for points unless given.
-        prior: log p_0, z -> (n,); left out, that of `G.prior` if there is one, else N(0, I).
-        temperature: T of the chains.
+        z0: starts (n, *latent); left out, n_chains draws (16 for images, 1,000 for points) of N(0, I) of
+            `latent_dim` (else `G.latent_dim`) dimensions.
+        prior, temperature: log p_0, z -> (n,), left out that of `G.prior` if it has one, else N(0, I); T.
         real: points (m, 2) of the data, drawn under the chains' points.
         size, columns: about the side of a panel in pixels; tiles in a row.
         milliseconds, hold: time of a frame and of the last one.
@@ -254,10 +234,12 @@ def animate_chains(
     if check_format(path, milliseconds, hold) == "mp4":
         require_ffmpeg()
     energy, wanted = latent_energy(G, logit, prior), frame_steps(n_steps, n_frames)
-    z0 = _starts(G, energy, n_chains, latent_dim, seed) if z0 is None else z0
+    n = 16 if n_chains is None else n_chains
+    z = draw_starts(G, n, seed, latent_dim) if z0 is None else z0
     with torch.no_grad():
-        energy(z0[:64])  # names what G or logit cannot take or returns
-        _check_drawable(G(z0[:64]))
+        energy(z[:64])  # names what G or logit cannot take or returns
+        _check_drawable(x := G(z[:64]))
+    z0 = draw_starts(G, 1000, seed, latent_dim) if z0 is n_chains is None and x.ndim == 2 else z
     step_sizes = list(step_size) if isinstance(step_size, Sequence) else [step_size]
     chains = []
     for eps in step_sizes:
@@ -290,21 +272,13 @@ def _check_drawable(x: Tensor) -> None:
         warnings.warn(f"{found}, not [-1, 1]: is lambda z: 2 * G(z) - 1 what you mean?", stacklevel=3)
 
 
-def _starts(
-    G: Callable[[Tensor], Tensor], energy, n_chains: int | None, latent_dim: int | None, seed: int
-) -> Tensor:
-    """Draws of N(0, I) in `latent_dim` dimensions, else of the prior that G brings, (n_chains, *latent)."""
-    if n_chains is not None and n_chains < 1:
-        raise ValueError(f"n_chains={n_chains} must be at least 1")
+def draw_starts(G: Callable[[Tensor], Tensor], n: int, seed: int, latent_dim: int | None = None) -> Tensor:
+    """(n, *latent) of N(0, I) in `latent_dim` dimensions, else of the prior that G brings, on its device."""
+    if n < 1:
+        raise ValueError(f"n_chains={n} must be at least 1")
     prior = Prior(lambda n, g: torch.randn(n, latent_dim, generator=g)) if latent_dim else prior_of(G)
-    device = next(G.parameters(), torch.empty(0)).device if isinstance(G, torch.nn.Module) else "cpu"
-    generator = torch.Generator().manual_seed(seed)
-    if n_chains is None:
-        with torch.no_grad():
-            z = prior.draw(1, torch.Generator().manual_seed(seed)).to(device)
-            energy(z)  # names what G or logit cannot take or returns
-            n_chains = 16 if G(z).ndim == 4 else 1000
-    return prior.draw(n_chains, generator).to(device)
+    z = prior.draw(n, torch.Generator().manual_seed(seed))
+    return z.to(next(G.parameters(), z).device) if isinstance(G, nn.Module) else z
 
 
 @torch.no_grad()
@@ -329,25 +303,11 @@ def _drawing(shown: list[Tensor], real: Tensor | None, size: int, columns: int) 
     extent = 1.1 * points.abs().amax(1).quantile(0.995).item()
     background = np.full((size, size, 3), 255, np.uint8)
     if real is not None:
-        background = draw_points(background, real.cpu().numpy(), extent, _pale(COLOURS["data"]))
+        background = draw_points(background, real.cpu().numpy(), extent, PALE_DATA)
     return lambda x: draw_points(background, x.cpu().numpy(), extent, COLOURS["chain"])
 
 
-def _pale(colour: str) -> str:
-    """`colour` "#rrggbb" halfway to white."""
-    return "#" + "".join(f"{(int(colour[i : i + 2], 16) + 255) // 2:02x}" for i in (1, 3, 5))
-
-
 DATA_EXTENT, LATENT_EXTENT, SIDE = 2.75, 3.5, 330  # of the two panels of 2-D chains
-
-
-@torch.no_grad()
-def pale_map(
-    f: Callable[[Tensor], Tensor], extent: float, darkest: float = 0.55, n: int = 165, side: int = SIDE
-) -> np.ndarray:
-    """f: (m, 2) -> (m,) over the square as a grey frame (side, side, 3), pale enough to lie under points."""
-    frame = map_frame(f(grid_points(extent, n)).view(n, n).numpy(), side)
-    return (255 - darkest * (255 - frame.astype(float))).astype(np.uint8)
 
 
 def chain_frames(
@@ -363,16 +323,17 @@ def chain_frames(
 ) -> list[np.ndarray]:
     """At most `n_frames` frames of ULA chains that start at the prior, evenly spaced in time.
 
-    Args:
-        target: "25-gaussians" or "swiss-roll"; its density is the left background.
-        G, logit: frozen generator z (n, 2) -> x (n, 2) and d (n, 2) -> (n,).
-        side: of each of the two panels in pixels.
+    `target`, "25-gaussians" or "swiss-roll", is the left background; `side` is that of each panel in pixels.
     """
     wanted, energy = frame_steps(n_steps, n_frames), latent_energy(G, logit)
-    left = pale_map(lambda x: TARGETS[target].log_prob(x).exp(), DATA_EXTENT, side=side)
+
+    def ground(f: Callable[[Tensor], Tensor], extent: float) -> np.ndarray:  # pale, it lies under points
+        with torch.no_grad():
+            return map_frame(f(grid_points(extent, 165)).view(165, 165).numpy(), side, darkest=0.55)
+
+    left = ground(lambda x: TARGETS[target].log_prob(x).exp(), DATA_EXTENT)
     lowest = energy(grid_points(LATENT_EXTENT, 165)).min()
-    # all above 8 nats is white
-    right = pale_map(lambda z: -energy(z).clamp_max(lowest + 8), LATENT_EXTENT, side=side)
+    right = ground(lambda z: -energy(z).clamp_max(lowest + 8), LATENT_EXTENT)  # all above 8 nats is white
     generator = torch.Generator().manual_seed(seed)
     z0 = torch.randn(n_chains, 2, generator=generator)
     frames = []

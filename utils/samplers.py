@@ -8,6 +8,7 @@ This file knows no network, no plot and no data set. The notebooks 04 and 06 der
 """
 
 import math
+import sys
 import warnings
 from collections import namedtuple
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 Energy = Callable[[Tensor], Tensor]
 Evaluate = Callable[..., tuple[Tensor, Tensor | None]]  # z -> (energy, gradient); gradient=False spares that
@@ -197,7 +198,7 @@ def sample(
     state = _begin(evaluate, z0, kernel, check)
     accepted, probability = torch.zeros(2, len(z0), device=z0.device)
     path = z0.new_empty((1 + n_steps // thin, *z0.shape)) if thin else None
-    for step in tqdm(range(n_steps + 1), disable=not progress, initial=0, unit="step"):
+    for step in tqdm(range(n_steps + 1), disable=not progress, unit="step", file=sys.stdout):
         if step > 0:
             state = kernel.step(state, evaluate, generator)
             accepted += state.accepted

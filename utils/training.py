@@ -5,6 +5,7 @@ from one `torch.Generator`, whose state is saved, so an interrupted run ends as 
 """
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from utils.augmentation import POLICIES, augment
 from utils.checkpoints import write_atomically
@@ -268,7 +269,8 @@ def train_gan(
     forward_g = torch.compile(G) if config.compile and not run.graph else G
     G.train()
     D.train()
-    bar = tqdm(total=config.n_steps, initial=run.step, disable=not progress, unit="step", mininterval=5)
+    shown = {"disable": not progress, "unit": "step", "mininterval": 5, "file": sys.stdout}
+    bar = tqdm(total=config.n_steps, initial=run.step, **shown)
     started = time.perf_counter() - run.seconds
 
     def autocast() -> torch.autocast:

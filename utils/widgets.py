@@ -14,15 +14,24 @@ import torch
 from IPython.display import Image, display
 from torch import Tensor
 
-from utils.animation import frame_steps
-from utils.energy import LogDensity, latent_energy, prior_of
+from utils.animation import draw_starts, frame_steps
+from utils.energy import LogDensity, latent_energy
 from utils.plotting import COLOURS, image_grid, show_density, show_function, show_points
 from utils.samplers import Chain, Energy, State, mala, sample, ula
+
+# For the browser. A focused slider's arrow keys are its own, not the notebook's; a slider without its kernel
+# says so. The picture cannot load: that runs the line after `onerror`.
+FRONT_END = """<style>.course-lost {display: none; color: #D55E00}
+.jupyter-widgets-disconnected .course-lost {display: inline}</style>
+<span class="course-lost">The kernel has been restarted: run this cell again.</span>
+<img src="data:," style="display: none" onerror="document.addEventListener('focusin', ({target}) =&gt;
+target.closest('.noUi-handle')?.setAttribute('data-lm-suppress-shortcuts', ''))">"""
 
 
 def explore(draw: Callable[..., None], **controls: widgets.DOMWidget) -> None:
     """Show the figure that `draw` makes with pyplot from the values of `controls`, anew when one changes."""
-    sign = widgets.Label()
+    sign, reset = widgets.Label(), widgets.Button(description="Reset", layout={"width": "6em"})
+    first = {name: control.value for name, control in controls.items()}
 
     def picture() -> Image:
         png = io.BytesIO()
@@ -41,12 +50,18 @@ def explore(draw: Callable[..., None], **controls: widgets.DOMWidget) -> None:
         except Exception as error:  # the front end would hide it
             sign.value = f"{type(error).__name__}: {error}"
 
+    def put_back(_) -> None:
+        for name, value in first.items():
+            controls[name].value = value
+
     # This stays where no widget does: on GitHub, in the book, after a restart of the kernel.
     print("Sliders change the picture below once this cell has been run.")
-    display(widgets.VBox([*controls.values(), sign]))
+    last_row = widgets.HBox([reset, sign, widgets.HTML(FRONT_END)])
+    display(widgets.VBox([*controls.values(), last_row]))
     shown = display(picture(), display_id=True)
     for control in controls.values():
         control.observe(redraw, "value")
+    reset.on_click(put_back)
 
 
 def slider(kind: type, label: str, **settings) -> widgets.DOMWidget:
@@ -75,16 +90,14 @@ def show_langevin(
     Args:
         axes: two; the first shows the energy, the ends of the chains and the way of some, the second the
             pushed ends on the density of the data.
-        energy: E(z) in nats, (n, 2) -> (n,).
-        push: G, (n, 2) -> (n, 2).
+        energy, push: E(z) in nats, (n, 2) -> (n,), and G, (n, 2) -> (n, 2).
         step_size, n_steps, temperature: of the chains; `corrected` takes MALA in place of ULA.
         log_prob: log p_d in nats, (n, 2) -> (n,); left out, no density is drawn.
         n_chains, n_traced: number of chains, and of those whose way is drawn.
         extent: half the side of the second picture, in units of x; that of the first is 3.5.
         seed: of starts and noise; the same seed gives the same picture.
 
-    Raises:
-        ValueError: a setting is wrong (see `utils.samplers`).
+    Raises ValueError for a setting that is wrong (see `utils.samplers`).
     """
     latent_axes, data_axes = axes
     generator = torch.Generator().manual_seed(seed)
@@ -96,7 +109,8 @@ def show_langevin(
         value = energy(z)
         return value - value[value.isfinite()].min()
 
-    show_function(latent_axes, above_least, 3.5, n=100, vmin=0, vmax=10, alpha=0.6)
+    bar = "E(z), nats above its least"
+    show_function(latent_axes, above_least, 3.5, n=100, colour_bar=bar, vmin=0, vmax=10, alpha=0.6)
     latent_axes.set(xlabel="$z_1$", ylabel="$z_2$")
     data_axes.set(xlabel="$x_1$", ylabel="$x_2$")
     if log_prob:
@@ -105,7 +119,10 @@ def show_langevin(
         return None
     show_points(latent_axes, chain.z, "sampler", 3.5, "latent space: E(z)")
     path = chain.path[:, :n_traced]  # (1 + n_steps, n_traced, 2)
-    latent_axes.plot(path[..., 0], path[..., 1], color=COLOURS["chain"], lw=0.8)
+    ways = latent_axes.plot(path[..., 0], path[..., 1], color=COLOURS["chain"], lw=0.8)
+    if ways:
+        names = ["chains, at their ends", f"the way of {len(ways)}"]
+        latent_axes.legend([latent_axes.lines[0], ways[0]], names, loc="upper left", fontsize=8, frameon=True)
     with torch.no_grad():
         ends = push(chain.z)
     outside = int((ends.abs() > extent).any(1).sum())
@@ -136,16 +153,13 @@ def explore_langevin(
 ) -> None:
     """Sliders over `show_langevin`: quality of the discriminator, step size, number of steps, temperature.
 
-    Args:
-        energy_of_quality: one of `qualities` -> the energy with a discriminator of this quality.
-        push: G, (n, 2) -> (n, 2).
-        qualities: the slider's places, from worst to best: names, numbers, or (label, value) pairs.
-        step_size: where its slider starts, between 1e-5 and 1.
-        picture: further arguments of `show_langevin`: log_prob, n_chains, extent, ...
+    `energy_of_quality` takes one of `qualities` (names, numbers or (label, value) pairs, the slider's places,
+    the best last) to an energy; `step_size`, between 1e-5 and 1, is where its slider starts; `picture` are
+    further arguments of `show_langevin`: log_prob, n_chains, extent, ...
     """
 
     def draw(quality, **settings) -> None:
-        _, axes = plt.subplots(1, 2, figsize=(8, 3.8))
+        _, axes = plt.subplots(1, 2, figsize=(8.6, 3.8))
         show_langevin(axes, energy_of_quality(quality), push, **settings, **picture)
 
     explore(
@@ -176,20 +190,19 @@ def show_chain(
 
     Args:
         axes: two; the first takes the strip of images from start to end, the second the energy.
-        G: z (n, *latent) -> images (n, 3 or 1, h, w) in [-1, 1]; in evaluation mode.
-        logit: d, images -> (n,), in nats; in evaluation mode.
-        start: a row of `starts` or, without those, the seed of a draw from N(0, I) of length `G.latent_dim`.
+        G, logit: z (n, *latent) -> images (n, 3 or 1, h, w) in [-1, 1]; d, images -> (n,), in nats.
+        start: a row of `starts` (m, *latent) or, without those, the seed of a draw from G's prior.
         step_size, n_steps, temperature: of the chain, by ULA; n_steps is 1 or more.
-        starts: rows (m, *latent) to choose from.
         prior: log p_0, z -> (n,); left out, that of `G.prior` if there is one, else N(0, I).
         n_tiles: most images of the strip, evenly spaced; the first and the last are the ends.
         seed: of the noise, which repeats no start's draw; the same settings give the same picture.
 
-    Raises:
-        ValueError: a setting is wrong or a network is in training mode.
+    Raises ValueError for a setting that is wrong, or a network in training mode.
     """
     strip_axes, trace_axes = axes
-    z0 = _start(G, start, starts)
+    if starts is not None and not 0 <= start < len(starts):
+        raise ValueError(f"start={start} is no row of starts, which has {len(starts)}")
+    z0 = draw_starts(G, 1, start) if starts is None else starts[start : start + 1]
     tiles, energies, latents = frame_steps(n_steps, n_tiles), [], []
 
     def keep(step: int, state: State) -> None:
@@ -212,16 +225,6 @@ def show_chain(
     return chain
 
 
-def _start(G: Callable, start: int, starts: Tensor | None) -> Tensor:
-    """The chosen start, (1, *latent)."""
-    if starts is not None:
-        if not 0 <= start < len(starts):
-            raise ValueError(f"start={start} is no row of starts, which has {len(starts)}")
-        return starts[start : start + 1]
-    z0 = prior_of(G).draw(1, torch.Generator().manual_seed(start))
-    return z0.to(next(G.parameters(), z0).device if isinstance(G, torch.nn.Module) else "cpu")
-
-
 def explore_chain(
     G: Callable[[Tensor], Tensor],
     logit: Callable[[Tensor], Tensor],
@@ -233,11 +236,9 @@ def explore_chain(
 ) -> None:
     """Sliders over `show_chain`: start, step size, temperature and number of steps of one chain of images.
 
-    Args:
-        G, logit: as in `show_chain`.
-        step_size, n_steps: where their sliders start, between 1e-4 and 10, and between 1 and 60.
-        starts: rows (m, *latent) to choose from; left out, the draws of N(0, I) with the seeds 0 to 99.
-        picture: further arguments of `show_chain`: prior, n_tiles, seed.
+    `step_size`, between 1e-4 and 10, and `n_steps`, between 1 and 60, are where their sliders start; `starts`
+    (m, *latent) are rows to choose from, left out the draws with the seeds 0 to 99; `picture` are further
+    arguments of `show_chain`: prior, n_tiles, seed.
     """
 
     def draw(**settings) -> None:

@@ -1,7 +1,7 @@
 """Quality of Langevin samples at any n, by one process or several: `python -m data.recipes.evaluate`.
 
-    torchrun --nproc-per-node 2 -m data.recipes.evaluate --gan cifar10-gan --logit continued-r1 \\
-        --step-size 0.1 --steps 25 -n 50000 --extractor cifar10-classifier
+    torchrun --nproc-per-node 2 -m data.recipes.evaluate --gan cifar10-gan \\
+        --step-size 0.05 --steps 10 -n 50000 --extractor cifar10-classifier
 
 The chains are cut into blocks. Block k takes starts and noise from (seed, k), and worker r of w computes the
 blocks r, r + w, ...: the chains do not depend on the number of workers. Each finished block is a file, in a

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from utils.energy import latent_energy
+from utils.images import load_cifar10, to_unit
 from utils.metrics.extractors import get_extractor
 from utils.metrics.images import load_reference
-from utils.samplers import Kernel
+from utils.samplers import Kernel, sample, ula
 from utils.selection import LatentGAN, Samples, mcmc
 from utils.studies import read, run_once, update
 
@@ -31,6 +33,29 @@ def chains(
 ) -> Samples:
     """`mcmc` with a kernel that is built here, so that settings can name it and its arguments."""
     return mcmc(gan, n, generator, kernel=kernel(), n_steps=n_steps)
+
+
+def scaled(gan: LatentGAN, n: int, generator: torch.Generator, *, scale: float) -> Samples:
+    """G(s z): a control, which knows no discriminator."""
+    z = scale * gan.draw(n, generator)
+    return Samples(gan.generate(z), z, n, 0, {})
+
+
+def ula_chains(
+    gan: LatentGAN, n: int, generator: torch.Generator, *, step_size: float, n_steps: int
+) -> Samples:
+    """ULA in bfloat16, twice as fast; the other methods compare energies and stay in float32."""
+    energy = latent_energy(gan.G, gan.logit, gan.prior, precision="bfloat16")
+    z = gan.draw(n, generator)
+    chain = sample(energy, z, ula(step_size), n_steps, generator, chunk_size=gan.chunk_size)
+    return Samples(gan.generate(chain.z), chain.z, n, n * n_steps, {})
+
+
+def training_images(gan: LatentGAN, n: int, generator: torch.Generator) -> Samples:
+    """n training images of CIFAR-10: the floor of every distance to the test images."""
+    images = load_cifar10("train").images
+    x = to_unit(images[torch.randperm(len(images), generator=generator)[:n]])
+    return Samples(x, torch.zeros(n, 1), 0, 0, {})
 
 
 def run_jobs(doc: str, jobs: Jobs, work: Callable[[dict], Any], arguments: list[str] | None = None) -> None:

@@ -11,4 +11,6 @@ from notebooks.checks.common import Check
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
     for _name, _table in vars(importlib.import_module(_module.name)).items():
         if _name.startswith("check_"):
+            if _name in globals():
+                raise ImportError(f"two checks are called {_name}; one is in {_module.name}")
             globals()[_name] = Check(_table)

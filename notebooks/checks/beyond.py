@@ -12,7 +12,7 @@ def check_pool_weights(d: normal(4, 3)):
     yield "right", d.softmax(1)
     yield "the sign is wrong: a high logit is likely", (-d).softmax(1)
     yield "a probability stands where the logit belongs", p / p.sum(1, keepdim=True)
-    yield "normalise over the particles of a pool, not over the pools", d.softmax(0)
+    yield "normalised over the pools, not over the particles of a pool", d.softmax(0)
     yield "all particles have the same weight: d is not used", torch.full_like(d, 1 / 3)
     yield "not normalised: probabilities of a pool sum to 1", d.exp()
     yield "exp(300) overflows: only differences of logits matter", d.exp() / d.exp().sum(1, keepdim=True)
@@ -40,7 +40,7 @@ def check_guided_energy(energy: normal(6), logits: normal(6, 4), y: _labels, wei
     yield "the weight is not used", energy - log_p
     yield "a probability stands where its logarithm belongs", energy - weight * log_p.exp()
     yield "the class logits are not normalised", energy - weight * of(logits)
-    yield "normalise over the classes, not over the batch", energy - weight * of(logits.log_softmax(0))
+    yield "normalised over the batch, not over the classes", energy - weight * of(logits.log_softmax(0))
     yield "all classes are summed: only y counts", energy - weight * logits.log_softmax(1).sum(1)
 
 
@@ -72,7 +72,7 @@ def check_exponential_prior(z: normal(6, 3)):
     yield "the Jacobian divides where it should multiply", (-w - z).sum(1)
     yield "that is the standard normal: the prior of w is exponential", -0.5 * z.square().sum(1)
     yield "that is the density of w at z", -z.sum(1)
-    yield "sum over coordinates, do not average", (z - w).mean(1)
+    yield "that is a mean over coordinates, which are independent", (z - w).mean(1)
 
 
 @exercise(edges=[lambda g: (normal(5)(g), 1.0)])

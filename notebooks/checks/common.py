@@ -45,7 +45,7 @@ ANYWHERE = {  # what to say -> what the right value has become
     "that is half of what is wanted": lambda x: x / 2,
     "that is its square: a root is missing": lambda x: x**2,
     "that is its root": lambda x: x.sqrt(),
-    "upside down: take one over it": lambda x: 1 / x,
+    "upside down": lambda x: 1 / x,
     "that is its exponential: a logarithm is missing": lambda x: x.exp(),
     "that is its logarithm: an exponential is missing": lambda x: x.log(),
     "that is its sigmoid: a probability stands where a logit belongs": lambda x: x.sigmoid(),
@@ -92,12 +92,13 @@ def exercise(**options: object) -> Callable[[Callable], Callable]:
         inputs: generator -> all arguments, in place of annotations.
         edges: more such functions, tried afterwards. Of wrong values there that are no mistake's, one is
             named that is right before and wrong there.
-        demands: what to say -> holds(answer, *arguments), for what values do not show; tried last.
+        properties: what to say -> holds(result, *arguments), of results that no value can be compared with.
+        demands: what to say -> holds(answer, *arguments), for what results do not show; tried last.
         wrong: what to say -> an answer of which it must be said; for tests, and for demands above all.
         course: the function with which a page goes on while the student's is not right; "right" by default.
         draws: how many fresh inputs; fewer where an answer takes seconds.
         curried: whether the answer returns a function, which gets the last argument.
-        random: whether "right" shows type and shape only and the demands decide.
+        random: whether "right" shows type and shape only and properties and demands decide.
         up_to_constant: whether a constant may be added.
         tolerance: relative to the largest value; 1e-4 unless said.
     """
@@ -110,7 +111,7 @@ class Check:
     def __init__(self, table: Callable[..., dict]) -> None:
         laws = [parameter.annotation for parameter in inspect.signature(table).parameters.values()]
         defaults = {"inputs": lambda g: tuple(law(g) for law in laws), "edges": [], "demands": {}}
-        defaults |= {"wrong": {}, "course": self._right, "draws": DRAWS}
+        defaults |= {"properties": {}, "wrong": {}, "course": self._right, "draws": DRAWS}
         flags = {"curried": False, "random": False, "up_to_constant": False, "tolerance": 1e-4}
         self.__dict__ |= defaults | flags | getattr(table, "options", {}) | {"table": table}
 
@@ -179,6 +180,9 @@ def grade(check: Check, answer: Callable, seed: int | None = None) -> None:
             if problem or not (check.random or _close(check, seen[i], wanted[i])):
                 known = _recognise(check, cases, seen, wanted, i)
                 raise NotYet(known or problem or _explain(check, seen, wanted, i))
+        for say, holds in check.properties.items():
+            if not all(_holds(holds, value, case) for value, case in zip(seen, cases, strict=True)):
+                raise NotYet(say)
         for say, holds in check.demands.items():
             if not _holds(holds, answer, cases[0]):
                 raise NotYet(say)
@@ -190,14 +194,14 @@ def _right_of(table: object) -> object:
     return next(value for say, value in pairs if say == "right")
 
 
-def _holds(holds: Callable, answer: Callable, case: tuple) -> bool:
-    """Whether a demand holds; an answer that stops under it does so with `NotYet`."""
+def _holds(holds: Callable, what: object, case: tuple) -> bool:
+    """Whether a property or demand holds; an answer that stops under it does so with `NotYet`."""
     try:
-        return holds(answer, *copy.deepcopy(case))
+        return holds(what, *copy.deepcopy(case))
     except NotYet:
         raise
     except Exception as error:
-        raise NotYet(_complaint(error, None, answer)) from None
+        raise NotYet(_complaint(error, None, what)) from None
 
 
 def _run(check: Check, answer: Callable, case: tuple) -> object:
@@ -313,11 +317,11 @@ def _explain(check: Check, seen: list, wanted: list, i: int) -> str:
     if (lost := ~a.isfinite() & b.isfinite()).any():
         return f"{which}{a[lost][0].item()} comes out where a finite number is wanted"
     if b.unique().numel() > 1:
+        if a.unique().numel() == 1:
+            return f"{which}the value is {a[0].item():.4g} whatever goes in"
         for say, become in ANYWHERE.items():
             if torch.allclose(a, become(b), rtol=1e-3, atol=0):
                 return which + say
-        if a.unique().numel() == 1:
-            return f"{which}the value is {a[0].item():.4g} whatever goes in"
         for say, relation in (("times", a / b), ("beside", a - b)):
             if torch.allclose(relation, relation[0], rtol=1e-3, atol=0):
                 return f"{which}every value is {relation[0].item():.4g} {say} what is wanted"

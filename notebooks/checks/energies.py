@@ -16,8 +16,11 @@ def check_langevin_step(
     yield "right", z + down + kick
     yield "the gradient has the wrong sign: energy is to go down", z - down + kick
     yield "the gradient's half is missing", z + 2 * down + kick
-    yield "the noise's standard deviation is the root of that", z + down + eps * T * noise
-    yield "the temperature belongs under the root", z + down + eps**0.5 * T * noise
+    yield "the noise has a variance where a standard deviation belongs", z + down + eps * T * noise
+    yield (
+        "the noise grows with T itself, as its variance should",
+        z + down + eps**0.5 * T * noise,
+    )
     yield "the temperature is not used", z + down + eps**0.5 * noise
     yield "the noise is missing: that is gradient descent", z + down
     yield "return the new z, not the change of it", down + kick
@@ -63,8 +66,8 @@ def check_ar1_effective_sample_size(a: uniform(-0.5, 0.95), n: whole(100, 5000))
     yield "right", n * (1 - a) / (1 + a)
     yield "that is the number of states, as if they were independent", n
     yield "upside down: a sticky chain is worth less", n * (1 + a) / (1 - a)
-    yield "each lag counts twice, for t and -t", n * (1 - a)
-    yield "lag 0 is counted with the others: the sum starts at lag 1", n / (1 + 2 / (1 - a))
+    yield "half of the lags are forgotten: correlation looks back, too", n * (1 - a)
+    yield "lag 0 is counted with the others", n / (1 + 2 / (1 - a))
     yield "that is the size for the mean of the squares", n * (1 - a * a) / (1 + a * a)
     yield "that is the autocorrelation time", (1 + a) / (1 - a)
 
@@ -85,10 +88,8 @@ def _slopes(loss, energy, x):
 
 @exercise(
     demands={
-        "the loss has no gradient in the parameters: create_graph=True": lambda f, *given: (
-            f(*given).requires_grad
-        ),
-        "the gradient is lost on the way: give create_graph=True both times": _slopes,
+        "the loss has no gradient in the parameters": lambda f, *given: f(*given).requires_grad,
+        "the gradient is lost on the way, in one of the two derivatives": _slopes,
     }
 )
 def check_score_matching(energy: lambda g: _Quartic(uniform(0.5, 1)(g)), x: normal(50, 1)):
@@ -99,14 +100,14 @@ def check_score_matching(energy: lambda g: _Quartic(uniform(0.5, 1)(g)), x: norm
     yield "the half of the square is missing", 2 * square - curvature
     yield "the half belongs to the square alone", square - curvature / 2
     yield "the second derivative is missing: alone, a flat energy is best", square
-    yield "take the mean over the sample, not the sum", (square - curvature) * len(x)
+    yield "that is a sum over the sample, not a mean", (square - curvature) * len(x)
 
 
 def check_reconstruction_energy(x: normal(3, 2, 4, 5), reconstruct: lambda g: lambda x: 0.5 * x + 0.1):
     error = (reconstruct(x) - x).flatten(1)
     yield "right", error.norm(dim=1)
     yield "this is the mean square: it rescales the margin", error.square().mean(1)
-    yield "this is the root of the *mean* square: sum over the coordinates", error.square().mean(1).sqrt()
+    yield "this is the root of the *mean* square", error.square().mean(1).sqrt()
     yield "this is the sum of absolute values: the norm is Euclidean", error.abs().sum(1)
     yield "this is the norm of the reconstruction, not of the error", reconstruct(x).flatten(1).norm(dim=1)
     yield "one energy for each row: all axes but the first belong to it", (reconstruct(x) - x).norm(dim=1)
@@ -123,7 +124,7 @@ def check_margin_loss(real: uniform(0, 1, 3), fake: _near_and_far, margin: unifo
     yield "the hinge is taken of the mean", (real.mean() + (margin - fake.mean()).relu(), fake.mean())
     yield "the hinge points the wrong way", (real.mean() + (fake - margin).relu().mean(), fake.mean())
     yield "D's loss: real and fake are swapped", (fake.mean() + (margin - real).relu().mean(), fake.mean())
-    yield "these are sums: take means over each batch", (real.sum() + hinge.sum(), fake.sum())
+    yield "these are sums over each batch, not means", (real.sum() + hinge.sum(), fake.sum())
     yield "the energy of the real data is missing", (hinge.mean(), fake.mean())
     yield "G's loss is no hinge: far out it has no gradient", (real.mean() + hinge.mean(), -hinge.mean())
     yield "the two losses are in the wrong order", (fake.mean(), real.mean() + hinge.mean())
@@ -168,7 +169,7 @@ def check_importance_mean(f: normal(50), d: normal(50)):
     yield "a probability stands where the logit belongs", estimate(d.sigmoid())
     yield "the logit has the wrong sign", estimate((-d).softmax(0))
     yield "the logits themselves are no weights", estimate(d)
-    yield "divide by the sum of the weights, not by their number", ((d.exp() * f).mean(), size)
+    yield "the weights are not normalised: they do not sum to 1", ((d.exp() * f).mean(), size)
     yield "that is the mean over p_g: the weights are not used", (f.mean(), size)
     yield "the effective sample size is upside down", (mean, 1 / size)
     yield "the effective sample size is a number of samples, not a share", (mean, size / len(d))

@@ -16,7 +16,9 @@ def _bowl(g):
 
 
 _OF_STEP = {
-    "detach the result: the graph would grow with every step": lambda f, *given: not f(*given).requires_grad
+    "the result is still attached: its graph grows with every step": lambda f, *given: (
+        not f(*given).requires_grad
+    )
 }
 
 
@@ -28,9 +30,9 @@ def check_step_from_energy(energy: _bowl, z: normal(5, 3), eps: uniform(0.05, 0.
     yield "the step climbs: energy is to go down", z - down + kick
     yield "the gradient's half is missing", z + 2 * down + kick
     yield "the noise is missing: that is gradient descent", z + down
-    yield "the noise needs the root of the step size", z + down + eps * noise
+    yield "the noise grows with the step size itself, as its variance should", z + down + eps * noise
     yield "the noise is not scaled by the step size", z + down + noise
-    yield "the noise is too large: the step size is alone under the root", z + down + 2**0.5 * kick
+    yield "the noise is too large by the root of 2", z + down + 2**0.5 * kick
     yield "that is the gradient of the mean energy: each chain has its own", z + down / len(z) + kick
     yield "return the new z, not the change of it", down + kick
 
@@ -61,15 +63,15 @@ def _is_normal(draw_twice, seed, n):  # 4,000 numbers: standard errors of 0.016 
 
 
 _OF_DRAWS = {
-    "the global generator was used: pass generator= to torch.randn": _leaves_generator,
-    "that is one draw returned twice: draw again, with a new generator": (
+    "the global generator was used: it has moved on for everybody": _leaves_generator,
+    "that is one draw returned twice, not two equal draws": (
         lambda f, seed, n: len({x.data_ptr() for x in f(seed, n)}) == 2
     ),
     "the draws differ: a generator moves on with each draw": lambda f, seed, n: torch.equal(*f(seed, n)),
     "the seed is not used: other seeds give the same draws": (
         lambda f, seed, n: not torch.equal(f(seed, n)[0], f(seed + 1, n)[0])
     ),
-    "the draws are not standard normal: use torch.randn": _is_normal,
+    "the draws are not standard normal": _is_normal,
 }
 
 
@@ -90,7 +92,7 @@ def check_stable_logistic_loss(real: normal(3), fake: normal(5)):
     yield "right", on_real + on_fake
     yield "the labels are swapped: real has a high logit", softplus(real).mean() + softplus(-fake).mean()
     yield "sum instead of mean within a class", 3 * on_real + 5 * on_fake
-    yield "mean over all logits together: take one for each class", (3 * on_real + 5 * on_fake) / 8
+    yield "mean over all logits together: the larger class counts more", (3 * on_real + 5 * on_fake) / 8
     yield "a second sigmoid: logits go in as they are", again
     yield "overflow, or a clamp, at logits of 1000", rough
     yield "digits are lost where the loss is small: 1 + u rounds to 1 there", sum(plain)
@@ -103,7 +105,7 @@ def check_non_saturating_loss(d: normal(4)):
     yield "the label is wrong: that trains G to be called fake", softplus(d).mean()
     yield "the logarithm is missing", -d.sigmoid().mean()
     yield "that is the Wasserstein loss: it has no sigmoid", -d.mean()
-    yield "wrong at d = -200: take no logarithm of a sigmoid, clamp nothing", -d.sigmoid().log().mean()
+    yield "wrong at d = -200: the logarithm of what has rounded to 0, or a clamp", -d.sigmoid().log().mean()
 
 
 def check_generator_gradients(d: normal(4)):
@@ -194,7 +196,7 @@ def check_gaussian_logit(x, mean_d, std_d, mean_g, std_g):
     yield "the normalising constants have the wrong sign", right - 2 * constant
     yield "a standard deviation stands where its square belongs", b / std_g / 2 - a / std_d / 2 + constant / 2
     yield "the half in the exponent is missing", 2 * right - constant
-    yield "wrong at x = 100: both densities are 0 there, so form no quotient", (p_d / p_g).log()
+    yield "wrong at x = 100: both densities round to 0 there", (p_d / p_g).log()
 
 
 def _densities(g):
@@ -246,8 +248,8 @@ def check_kl_from_logit(real: normal(5), fake: normal(7)):
     yield "that is the weaker bound, without the logarithm of the mean", 1 + mean - fake.exp().mean()
     yield "that is neither bound: the logarithm of the mean is missing", mean - fake.exp().mean()
     yield "real and fake are swapped", fake.mean() - torch.logsumexp(real, 0) + math.log(len(real))
-    yield "logsumexp is the log of a sum, not of a mean", mean - log_mean - math.log(len(fake))
-    yield "the exponential comes before the mean, the logarithm after it", mean - fake.mean()
+    yield "that is the log of a sum, not of a mean", mean - log_mean - math.log(len(fake))
+    yield "exponential and mean are in the wrong order", mean - fake.mean()
     yield "a constant added to all logits must cancel, but exp overflows", mean - fake.exp().mean().log()
 
 
@@ -266,7 +268,7 @@ def check_spectral_norm(W: normal(5, 3), u: normal(5), n_steps: whole(1, 2)):
     yield "that is the largest row sum, the norm for the maximum norm", W.abs().sum(1).max()
     yield "half a round: v is new, u is not", before @ W @ v / before.norm()
     yield "one round too many", (W @ (W.T @ u)).norm() / (W.T @ u).norm()
-    yield "not finite after many rounds: normalise in every round", raw
+    yield "not finite after many rounds: the vectors grow", raw
 
 
 class _Parabola(nn.Module):
@@ -288,8 +290,8 @@ def _learns_rightly(penalty, D, real, fake, u):
 
 @exercise(
     demands={
-        "D cannot learn from it: create_graph=True": lambda f, *given: f(*given).requires_grad,
-        "the value is right, its gradient in D's weights is not: detach nothing afterwards": _learns_rightly,
+        "D cannot learn from it: no gradient reaches its weights": lambda f, *given: f(*given).requires_grad,
+        "the value is right, its gradient in D's weights is not: a part is detached": _learns_rightly,
     }
 )
 def check_gradient_penalty(
@@ -311,7 +313,7 @@ def check_gradient_penalty(
     yield "the weights of real and fake are swapped", two_sided((1 - u) * real + u * fake)
     yield "the norm has to be compared with 1", norms.square().mean()
     yield "the norm, not its square, is compared with 1", two_sided(x, power=2)
-    yield "the mean gradient has no meaning here: take norms first", ((D.a * x).mean(0).norm() - 1).square()
+    yield "the norm of the mean gradient has no meaning here", ((D.a * x).mean(0).norm() - 1).square()
     yield "the mean over the batch makes every gradient n times too short", two_sided(x, scale=1 / len(x))
     yield "that is the one-sided penalty: slopes below 1 cost as well", (norms - 1).relu().square().mean()
 
@@ -337,12 +339,15 @@ def check_adain(x, scale, bias):
     yield "mean and variance over channels too: layer normalisation", scale * plain(1, 2, 3) + bias
     yield "the style comes before normalising, which removes it again", plain(2, 3)
     yield "the variance divides where its root belongs", scale * plain(2, 3, power=1) + bias
-    yield "the variance divides by h w (correction=0)", scale * plain(2, 3, correction=1) + bias
+    yield (
+        "that is the unbiased variance, not the mean square",
+        scale * plain(2, 3, correction=1) + bias,
+    )
     yield "the style's bias is not used", scale * plain(2, 3)
     yield "the style's scale is not used", plain(2, 3) + bias
     yield "scale and bias are swapped", bias * plain(2, 3) + scale
-    yield "x itself is scaled: normalise it first", scale * x + bias
-    yield "a constant channel gives 0/0: add a small number", scale * plain(2, 3, eps=0) + bias
+    yield "x itself is scaled: it has not been normalised", scale * x + bias
+    yield "a constant channel gives 0/0", scale * plain(2, 3, eps=0) + bias
 
 
 def check_orthogonal_penalty(W: normal(4, 6)):
@@ -354,5 +359,5 @@ def check_orthogonal_penalty(W: normal(4, 6)):
     yield "the diagonal counts too: norms of filters must stay free", products.square().sum()
     yield "that compares the columns; filters are the rows", off(W.T @ W).square().sum()
     yield "that is the older form, which drives norms to 1", (products - torch.eye(4).to(W)).square().sum()
-    yield "inner products of both signs cancel: square them before summing", off(products).sum()
+    yield "inner products of both signs cancel", off(products).sum()
     yield "the filters as they are, not normalised ones", off(unit @ unit.T).square().sum()

@@ -64,7 +64,7 @@ def check_precision(real: normal(60, 2), fake: lambda g: 2 * normal(80, 2)(g), k
     yield "that is the recall: the balls belong round the real points", share(real, fake, k)
     yield "a point is its own nearest neighbour, at distance 0", share(fake, real, k - 1)
     yield "one neighbour too many", share(fake, real, k + 1)
-    yield "look at every ball, not only at that of the nearest point", (distance <= own).double().mean()
+    yield "only the ball of the nearest point was looked at", (distance <= own).double().mean()
     yield "that is a number of points, not a share", share(fake, real, k) * len(fake)
 
 
@@ -101,9 +101,9 @@ def check_platt(real: normal(3), fake: normal(6), a: uniform(1.5, 3), b: uniform
     yield "the intercept is not used", loss(a * real, a * fake)
     yield "the slope is not used", loss(real + b, fake + b)
     yield "neither slope nor intercept is used", loss(real, fake)
-    yield "the intercept is scaled too: it is added after the slope", loss(a * (real + b), a * (fake + b))
+    yield "the intercept is scaled too", loss(a * (real + b), a * (fake + b))
     yield "slope and intercept are swapped", loss(b * real + a, b * fake + a)
-    yield "take no logarithm of a sigmoid: it is infinite at logits of a hundred", through
+    yield "infinite at logits of a hundred: a probability was rounded to 0", through
 
 
 @exercise(edges=[lambda g: (1e-4, 20, 128)])
@@ -131,7 +131,7 @@ def check_slerp(a: normal(4), b: lambda g: 2 * normal(4)(g), t: uniform(0.1, 0.4
     yield "a normalised straight line has the wrong speed and length", straight / straight.norm()
     yield "the ends lose their lengths", path(a / a.norm(), b / b.norm(), t, omega)
     yield "the weights are not normalised: at t = 0 that is not a", path(a, b, t, omega) * omega.sin()
-    yield "the angle is that between unit vectors", path(a, b, t, torch.arccos(a @ b))
+    yield "the angle was taken between vectors of other lengths than 1", path(a, b, t, torch.arccos(a @ b))
     yield "the angle is missing: the inner product is its cosine", path(a, b, t, cosine)
 
 
@@ -151,7 +151,27 @@ def check_ratio_of_shares(p, n, q, m):
 
 def check_errors_below(a: uniform(8, 12), s_a: uniform(0.2, 0.5), b: uniform(5, 9), s_b: uniform(0.2, 0.5)):
     yield "right", (a - b) / math.hypot(s_a, s_b)
-    yield "standard errors do not add, variances do", (a - b) / (s_a + s_b)
+    yield "standard errors were added like numbers: they are independent", (a - b) / (s_a + s_b)
     yield "that is divided by a variance", (a - b) / (s_a**2 + s_b**2)
     yield "only the error of b is used", (a - b) / s_b
-    yield "the difference has no unit yet: divide by its error", a - b
+    yield "that is the difference itself: how many errors is it?", a - b
+
+
+def check_paired_gain(before: normal(5), after: normal(5)):
+    change = after - before
+    error = change.std() / 5**0.5
+    yield "right", torch.stack([change.mean(), error])
+    yield "after minus before: a gain of a distance is negative", torch.stack([-change.mean(), error])
+    yield (
+        "that is the spread of one difference, not the error of their mean",
+        torch.stack([change.mean(), change.std()]),
+    )
+    yield (
+        "the pairs share their starts: take the differences first",
+        torch.stack([change.mean(), ((before.var() + after.var()) / 5) ** 0.5]),
+    )
+    yield (
+        "divide by one less than the number of differences",
+        torch.stack([change.mean(), change.std(correction=0) / 5**0.5]),
+    )
+    yield "the error is missing its root", torch.stack([change.mean(), change.var() / 5])

@@ -26,8 +26,8 @@ def check_share_of_high_quality(x, means, std, radius):
         return (distance <= radius).double().mean()
 
     yield "right", share(nearest, radius * std)
-    yield "that is a count: divide by the number of points", (nearest <= radius * std).sum()
-    yield "only one mean is used: take the nearest of all", share(distance[:, 0], radius * std)
+    yield "that is a count, not a share", (nearest <= radius * std).sum()
+    yield "only one mean is used: there are other modes", share(distance[:, 0], radius * std)
     yield "the unit of the radius is std", share(nearest, radius)
     yield "the radius given is not used", share(nearest, 4 * std)
     yield "distances, not their squares", share(nearest**2, radius * std)
@@ -44,15 +44,15 @@ def check_balance_of_modes(modes: _visits, k: lambda g: 4):
     yield "right", math.log(k) - entropy
     yield "that is the entropy of h, not its divergence from uniform", entropy
     yield "that is the divergence the other way round", -(h * k).log().mean()
-    yield "uniform over the modes that were seen; use all k", (h > 0).sum().log() - entropy
-    yield "these are counts: divide by the number of samples", torch.xlogy(n * h, n * h * k).sum()
+    yield "uniform over the modes that were seen: there are more", (h > 0).sum().log() - entropy
+    yield "these are counts, not shares", torch.xlogy(n * h, n * h * k).sum()
     yield "a mode without samples must count 0, but 0 log 0 gives nan", (h * (h * k).log()).sum()
 
 
 def check_proposals_per_sample(d: normal(6), d_max: uniform(2, 4)):
     rate = (d - d_max).exp().mean()
     yield "right", 1 / rate
-    yield "average the probabilities first, then invert", (d_max - d).exp().mean()
+    yield "a mean of inverses is not the inverse of a mean", (d_max - d).exp().mean()
     yield "d_max is not used", 1 / d.exp().mean()
     yield "the exponential comes before the mean", (d_max - d.mean()).exp()
     yield "probabilities stand where logits belong", 1 / (d.sigmoid() / torch.tensor(d_max).sigmoid()).mean()
@@ -82,7 +82,10 @@ def check_share_on_roll(x, roll, radius):
     yield "the unit of the radius is roll.std", share(nearest, radius)
     yield "the radius given is not used", share(nearest, 4 * roll.std)
     yield "distances, not their squares", share(nearest**2, radius * roll.std)
-    yield "the nearest point counts, not the mean of all", share(to(1.5, 4.5).mean(1), radius * roll.std)
+    yield (
+        "a mean over the curve is no distance from it",
+        share(to(1.5, 4.5).mean(1), radius * roll.std),
+    )
     yield "the parameter runs over other turns", share(to(0, 3).min(1).values, radius * roll.std)
 
 
@@ -117,7 +120,10 @@ def check_preconditioned_step(
     yield "the noise has A twice", move(A @ A.T, A @ A.T)
     yield "uphill: energy is to go down", move(-A @ A.T, A)
     yield "the half of the drift is missing", move(2 * A @ A.T, A)
-    yield "the noise takes the root of the step size", move(A @ A.T, math.sqrt(eps) * A)
+    yield (
+        "the noise grows with the step size itself",
+        move(A @ A.T, math.sqrt(eps) * A),
+    )
 
 
 def _reflection(g):

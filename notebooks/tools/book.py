@@ -1,12 +1,14 @@
 """Build the series as a static site that works without a network: `python run.py book`.
 
 Sphinx with MyST-NB reads the notebooks with their stored outputs (nothing is executed); the site goes to
-`build/book`, open its index.html. MathJax and its fonts are copied into the site, search needs no server.
+`build/book`, open its index.html. MathJax and its fonts are copied into the site, search needs no server; the
+playground is a page of it. Code that is not the lesson is folded; a cell tagged `show-code` never is.
 The tools belong to the extra `dev`, which `run.py` and `environment.yml` install.
 """
 
 import argparse
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -15,10 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
+from bs4 import BeautifulSoup
 
+from notebooks.tools import playground
+from notebooks.tools.slides import has_figure
 from notebooks.tools.sync import NOTEBOOKS, is_setup_cell, repository
 from utils.setup import ROOT
 
+HERE = Path(__file__).parent
 BOOK = ROOT / "build" / "book"
 SOURCE = ROOT / "build" / "book-source"
 PAGES = ("README.md", "NOTATION.md", "TEACHING.md", "CONTRIBUTING.md")
@@ -43,17 +49,45 @@ html_copy_source = False
 html_show_search_summary = False  # it would need a server
 html_permalinks_icon = "#"
 html_static_path = ["static"]
-html_css_files = ["width.css"]
+html_css_files = ["book.css"]
+html_js_files = ["book.js"]
+templates_path = ["templates"]
+html_sidebars = {"**": ["sidebar/brand.html", "sidebar/search.html", "sidebar/scroll-start.html",
+                        "playground.html", "sidebar/navigation.html", "sidebar/scroll-end.html"]}
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 mathjax3_config = {"options": {"enableMenu": False}}
 """
-# A line of code has up to 110 characters: widen the text where both side bars leave room for it.
-STYLE = """\
-@media (min-width: 88em), (min-width: 74em) and (max-width: 82em) {
-  .content { width: 54em; padding: 0 2em; }
-  .sidebar-drawer { width: calc(50% - 32em); }
-  body { --code-font-size: 78%; }
-}
+# Tools for the eye: what the pages wear, and what they do by themselves; `texts.js` is made from the pages.
+STATIC = ("book.css", "book.js")
+# On the side bar of every page.
+SIDEBAR = """\
+<p class="playground"><a class="reference" href="{{ pathto('playground.html', 1) }}">Playground</a><br>
+samplers that run while you look</p>
 """
+# Where a notebook opens the playground: its number -> (settings, what they show), in the notebook's order.
+LINKS = {
+    "00": (("", "chains mend a generator"), ("d=none", "without a log ratio nothing gets better"),
+           ("d=raw", "the logit as training left it")),
+    "04": (("tab=valleys&we=0.02", "a small step: ULA, MALA and HMC on two valleys"),
+           ("tab=valleys&we=0.5", "the same with a step that is far too large")),
+    "06": (("d=exact&s=mala", "a log ratio that is nearly right"), ("d=none", "none: the prior"),
+           ("d=exact&e=0.1", "ULA with a step that is too large")),
+    "07": (("d=raw", "the raw logit"), ("d=calibrated", "calibrated"), ("", "refitted"),
+           ("d=exact&s=mala", "nearly exact"), ("e=0.1", "ULA, too large a step"),
+           ("s=mala&e=0.1", "MALA, the same step")),
+    "08": (("t=swiss-roll&s=mala", "the trench, by MALA"),
+           ("t=swiss-roll&s=mala&e=0.03", "the same with a step that is too large")),
+}  # fmt: skip
+SLIDERS = (
+    "Sliders change the picture below once this cell has been run."  # what `utils.widgets.explore` prints
+)
+NOT_PLAIN = re.compile(
+    r"\\[^\w\s]|\\(mathbb|mathcal|mathrm|frac|d?frac|left|right|mid|text|big+)\b|[\\{}]"
+)  # of TeX
+LONG = 10  # lines of code from which a cell is folded
+OPEN = re.compile(r"= build\(|### BEGIN SOLUTION|# your code")  # the lesson itself, never folded
+TITLES = re.compile(r"""(?:set_title\(|suptitle\(|[^\w]title=)\s*[rf]*"([^"]+)""")
 
 
 def missing_tools() -> list[str]:
@@ -80,14 +114,58 @@ def for_book(text: str) -> str:
     return FILE_LINK.sub(link_for_book, text)
 
 
-def notebook_for_book(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy of `notebook`: the badge's image, which lies elsewhere, as text; the set-up cell folded."""
-    notebook = nbformat.from_dict(notebook)
+def playground_links(number: str) -> str:
+    """The line "Open in the playground" of the notebook with this number; empty where nothing is shown."""
+    links = [f'<a href="../playground.html#{at}">{says}</a>' for at, says in LINKS.get(number, ())]
+    return f'<p class="playground"><b>In the playground:</b> {" · ".join(links)}</p>' if links else ""
+
+
+def is_folded(cell: nbformat.NotebookNode) -> bool:
+    """Whether a code cell lies behind "Show the code": the set-up, figures, what is long; no build."""
+    kept = "show-code" in cell.metadata.get("tags", []) or OPEN.search(cell.source)
+    long = cell.source.count("\n") + 1 >= LONG
+    return is_setup_cell(cell) or ((long or has_figure(cell)) and not kept)
+
+
+def alternative(heading: str, source: str) -> str:
+    """A figure in words: its section's heading, and the titles that its code writes."""
+    titles = [re.sub(r"\s*\{[^}]*\}|[$\\\\]|, $", "", title).strip(" :,") for title in TITLES.findall(source)]
+    said = "; ".join(dict.fromkeys(filter(None, titles)))
+    return f"Figure, {heading}" + (f": {said}" if said else "")
+
+
+def without_sliders(cell: nbformat.NotebookNode, links: str) -> nbformat.NotebookNode | None:
+    """Take the sentence about sliders from a cell's outputs; what the book says in its place, else None."""
+    kept = [output for output in cell.outputs if SLIDERS not in output.get("text", "")]
+    if len(kept) == len(cell.outputs):
+        return None
+    cell.outputs = kept
+    note = "Run in Jupyter (`python run.py lab`), this picture has sliders."
+    return nbformat.v4.new_markdown_cell(f"{note}\n\n{links}" if links else note)
+
+
+def notebook_for_book(notebook: nbformat.NotebookNode, number: str = "") -> nbformat.NotebookNode:
+    """A copy of `notebook` for the book.
+
+    The badge's image, which lies elsewhere, is text; code that is not the lesson is folded; figures say what
+    they show; links open the playground below the title, at the end, and where Jupyter has sliders.
+    """
+    notebook, links, heading, cells = nbformat.from_dict(notebook), playground_links(number), "", []
     for cell in notebook.cells:
+        cells.append(cell)
         if cell.cell_type == "markdown":
+            heading = (re.findall(r"^#+ (.+)", cell.source, re.M) or [heading])[-1]
             cell.source = for_book(COLAB.sub("[Open in Colab]", cell.source))
-        elif is_setup_cell(cell):
-            cell.metadata["tags"] = ["hide-input"]
+        elif cell.cell_type == "code":
+            cell.metadata["mystnb"] = {"image": {"alt": alternative(heading, cell.source)}}
+            if is_folded(cell):
+                cell.metadata["tags"] = ["hide-input"]
+            if note := without_sliders(cell, links):
+                cells.append(note)
+    if links:
+        cells[1:1] = [nbformat.v4.new_markdown_cell(links)]
+        cells.append(nbformat.v4.new_markdown_cell(links))
+    notebook.cells = cells
     return notebook
 
 
@@ -105,19 +183,38 @@ def write_source() -> None:
     (SOURCE / "notebooks").mkdir(parents=True)
     shutil.copytree(ROOT / "gifs", SOURCE / "gifs")
     (SOURCE / "conf.py").write_text(CONFIGURATION, encoding="utf-8")
-    (SOURCE / "static").mkdir()
-    (SOURCE / "static" / "width.css").write_text(STYLE, encoding="utf-8")
+    for folder in ("static", "templates"):
+        (SOURCE / folder).mkdir()
+    for name in STATIC:
+        shutil.copy(HERE / name, SOURCE / "static")
+    (SOURCE / "templates" / "playground.html").write_text(SIDEBAR, encoding="utf-8")
     notebooks = sorted(NOTEBOOKS.glob("*.ipynb"))
     for path in notebooks:
-        nbformat.write(notebook_for_book(nbformat.read(path, as_version=4)), SOURCE / "notebooks" / path.name)
+        notebook = notebook_for_book(nbformat.read(path, as_version=4), path.stem[:2])
+        nbformat.write(notebook, SOURCE / "notebooks" / path.name)
     for page in PAGES:
         text = for_book((ROOT / page).read_text(encoding="utf-8"))
         name, end = ("index.md", table_of_contents(notebooks)) if page == "README.md" else (page, "")
         (SOURCE / name).write_text(text + end, encoding="utf-8")
 
 
+def texts(page: Path) -> list[tuple[str, str, str]]:
+    """(anchor, heading, text without code) of every section of a built page, for the search's snippets."""
+    article = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find("article")
+    found = []
+    for section in reversed(article.find_all("section", id=True) if article else []):  # inner ones first
+        for part in section.find_all(["pre", "script", "a"]):
+            if part.name != "a" or "headerlink" in part.get("class", ()):
+                part.decompose()
+        title = section.find(re.compile("^h[1-6]$"))
+        heading = title.extract().get_text() if title else ""
+        text = NOT_PLAIN.sub(" ", section.extract().get_text(" "))
+        found.insert(0, (section["id"], heading, " ".join(text.split())))
+    return found
+
+
 def build() -> Path:
-    """Build the site and return its first page.
+    """Build the site, the playground in it, and return its first page.
 
     Raises:
         ModuleNotFoundError: a tool is not installed.
@@ -129,6 +226,10 @@ def build() -> Path:
     shutil.rmtree(BOOK, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-b", "html"]
     subprocess.run([*command, "-d", str(SOURCE / ".doctrees"), str(SOURCE), str(BOOK)], check=True)
+    pages = {path.relative_to(BOOK).as_posix(): texts(path) for path in sorted(BOOK.rglob("*.html"))}
+    data = json.dumps(pages, ensure_ascii=False)
+    (BOOK / "_static" / "texts.js").write_text(f"const BOOK_TEXTS = {data};\n", encoding="utf-8")
+    playground.main(["--output", str(BOOK / "playground.html")])
     return BOOK / "index.html"
 
 

@@ -7,11 +7,16 @@ the same name. There
 - `<details>` whose summary begins with "Solution" are gone; hints, proofs and answers stay,
 - a paragraph that begins with `*What to see`, with a list right behind it, is folded,
 - outputs are cleared.
+
+`--no-solutions FOLDER` writes a release to hand out: the repository with the student versions in place of the
+solved notebooks, without tests. The checks stay, and with them the right values in `notebooks/checks/`.
 """
 
 import argparse
 import ast
 import re
+import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +24,7 @@ import nbformat
 
 from notebooks.tools.sync import NOTEBOOKS, with_badge
 from notebooks.tools.teaching import PAGE, with_table
+from utils.config import ROOT
 
 EXERCISES = NOTEBOOKS / "exercises"
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
@@ -37,13 +43,14 @@ NOTICE = (
     "**Student version**, without solutions; the solved notebook, with all outputs, is [{name}](../{name}). "
     "This file is made from that one by `python run.py student`."
 )
+NOTICE_ALONE = "**Student version**, without solutions: the checks say what is wrong with an answer."
 
 
-def student_text(text: str) -> str:
+def student_text(text: str, deeper: bool = True) -> str:
     """A text cell without solutions, with folds, its relative links seen from one folder deeper."""
     parts = FOLD.split(re.sub(r"\n{3,}", "\n\n", SOLUTION.sub("", text)).strip("\n"))
     parts[::2] = [SEEN.sub(UNSEEN, part) for part in parts[::2]]  # every other part is a fold already
-    return RELATIVE.sub(r"\1../", "".join(parts))
+    return RELATIVE.sub(r"\1../", "".join(parts)) if deeper else "".join(parts)
 
 
 def solutions(code: str) -> list[tuple[int, int]]:
@@ -93,8 +100,8 @@ def student_code(code: str) -> str:
     return "\n".join(lines) if len(lines) != len(code.splitlines()) else code
 
 
-def student_version(notebook: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
-    """The student version of the solved `notebook` whose file is called `name`.
+def student_version(notebook: nbformat.NotebookNode, name: str, alone: bool = False) -> nbformat.NotebookNode:
+    """The student version of the solved `notebook` whose file is called `name`; `alone` in its place.
 
     Raises:
         ValueError: a `<details>` or a marker has no partner, so that a solution could stay.
@@ -110,11 +117,12 @@ def student_version(notebook: nbformat.NotebookNode, name: str) -> nbformat.Note
             fold = ["<details", "<summary", "</summary", "</details"]
             if tags != fold * (len(tags) // 4):
                 raise ValueError(f"{name}: a fold is not closed, or in another; write <details><summary>...")
-            cell.source = student_text(cell.source)
+            cell.source = student_text(cell.source, deeper=not alone)
         if cell.source:
             cells.append(cell)
-    title, rest = with_badge(cells[0].source, f"exercises/{name}").split("\n", 1)
-    cells[0].source = f"{title}\n\n{NOTICE.format(name=name)}\n{rest}"
+    notice, place = (NOTICE_ALONE, name) if alone else (NOTICE.format(name=name), f"exercises/{name}")
+    title, rest = with_badge(cells[0].source, place).split("\n", 1)
+    cells[0].source = f"{title}\n\n{notice}\n{rest}"
     return nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata)
 
 
@@ -127,8 +135,42 @@ def student_files() -> dict[Path, str]:
     return made
 
 
+def release(folder: Path) -> None:
+    """Write the repository without solutions into `folder`.
+
+    Raises:
+        FileExistsError: the folder holds something already.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty")
+    command = ["git", "-C", str(ROOT), "ls-files", "-z"]
+    listing = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
+    for file in map(Path, filter(None, listing)):
+        source, target = ROOT / file, folder / file
+        if file.parts[0] == "tests" or EXERCISES in source.parents or not source.is_file():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.parent == NOTEBOOKS and file.suffix == ".ipynb":
+            version = student_version(nbformat.read(source, as_version=4), file.name, alone=True)
+            nbformat.write(version, target)
+        elif file.suffix == ".md":
+            text = source.read_text(encoding="utf-8").replace("notebooks/exercises/", "notebooks/")
+            target.write_text(text, encoding="utf-8")
+        else:
+            shutil.copy(source, target)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
+    parser.add_argument("--no-solutions", type=Path, metavar="FOLDER", help="write a release there instead")
+    args = parser.parse_args(arguments)
+    if args.no_solutions:
+        release(args.no_solutions)
+        print(
+            f"{args.no_solutions}: the course without solutions; notebooks/checks/ still holds right values"
+        )
+        return
     files = student_files()
     EXERCISES.mkdir(exist_ok=True)
     changed = []

@@ -13,6 +13,7 @@ Fréchet distance of 2.4 (EfficientNet-Lite0).
 """
 
 import re
+import sys
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from utils.checkpoints import freeze, load_checkpoint, load_state_dict_file, sha256
 from utils.config import cache_dir, inception_weights, offline, pick_device
@@ -78,7 +79,8 @@ class Extractor:
         """
         check_images(images)
         features, posteriors = [], []
-        for batch in tqdm(images.split(batch_size), desc=self.name, unit="batch", disable=not progress):
+        shown = {"disable": not progress, "unit": "batch", "file": sys.stdout}
+        for batch in tqdm(images.split(batch_size), self.name, **shown):
             batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
             f, p = self.network(batch)  # (b, d), (b, k)
             if f.shape != (len(batch), self.feature_dim):
