@@ -15,11 +15,13 @@ from gifs.ebgan import ebgan_energy
 from gifs.gaussians import gaussians
 from gifs.logit import logit_approaches
 from gifs.swiss_roll import swiss_roll
+from gifs.valleys import valleys
 from utils.animation import FORMATS
 from utils.config import GIFS
 
 SCENES: dict[str, Callable[..., Path]] = {
     "logit": logit_approaches,
+    "valleys": valleys,
     "ebgan": ebgan_energy,
     "gaussians": gaussians,
     "swiss-roll": swiss_roll,

@@ -215,7 +215,7 @@ def recorded(monkeypatch):
 def test_without_arguments_every_scene_is_made_from_its_defaults(recorded, tmp_path):
     gifs.main(["--folder", str(tmp_path)])
     assert recorded == {
-        name: {} for name in ("logit", "ebgan", "gaussians", "swiss-roll", "cifar10", "celeba")
+        name: {} for name in ("logit", "valleys", "ebgan", "gaussians", "swiss-roll", "cifar10", "celeba")
     }
 
 

@@ -1,10 +1,11 @@
 """GAN, EBGAN and EBGAN-PT over many settings: `python -m data.recipes.ebgan_study` (or with a part's name).
 
-Four parts, each a study of its own; each row holds its CPU seconds on one thread. Notebook 05 reads them.
+Five parts, each a study of its own; each row holds its CPU seconds on one thread. Notebook 05 reads them.
 
     ebgan/grid     8x8 digits, 16 architectures x 2 seeds for each of the three methods
     ebgan/margins  8x8 digits, EBGAN with margins from 0.5 to 32, and one that decays
     ebgan/ring     eight Gaussians on a circle, two depths of D x 5 seeds for each of the three methods
+    ebgan/energy   what the energy says on the ring: order, scale, and -U against log p_d/p_g, 8 seeds
     ebgan/labels   classifying the digits with 10, 20 or 100 labels, with and without EBGAN's samples, 8 seeds
 """
 
@@ -19,13 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.recipes.study import Jobs, run_jobs
+from utils.density_ratio import platt
 from utils.images import split_digits, to_unit
 from utils.losses import ebgan, pulling_away
 from utils.metrics.judges import digit_classifier, digit_scores
 from utils.metrics.toy import high_quality_share, mode_balance, modes_recovered
 from utils.models.autoencoder import AutoencoderEnergy
 from utils.models.mlp import MLPDiscriminator, MLPGenerator
-from utils.toy import gaussian_ring
+from utils.toy import GridLogit, distance_to_mode, gaussian_ring
 from utils.training import TrainConfig, TrainResult, train_gan
 
 VERSION = 1  # of this file: raise it when a change alters results
@@ -110,6 +112,75 @@ def run(s: dict) -> dict:
     return scores | {"cpu_seconds": round(time.process_time() - started, 1)}
 
 
+# -- the energy on the ring ---------------------------------------------------------------------------
+
+
+def one_energy(
+    seed: int,
+    reconstruction_steps: tuple[int, ...] = (150, 1500, 10_000),
+    n_counted: int = 2_000_000,
+    n_pool: int = 400_000,
+) -> dict:
+    """Settings of an EBGAN on the ring, to compare its energy with reconstruction and with the log ratio."""
+    return dict(locals()) | {"run": one_run("EBGAN", "ring", 3, 2, 64, 64, (0.5,), 1500, seed)}
+
+
+def contrast(D: nn.Module, ring: nn.Module) -> dict[str, float]:
+    """Mean U on data and more than 5 std off them, and P(U off > U on) for a random pair; a tie is half."""
+    data = ring.sample(4000, torch.Generator().manual_seed(1))
+    square = 6 * torch.rand(8000, 2, generator=torch.Generator().manual_seed(2)) - 3
+    with torch.no_grad():
+        on, off = D(data), D(square[distance_to_mode(square, ring)[0] > 5])
+    order = 0.5 + 0.5 * (off[:2000, None] - on[:2000]).sign().mean().item()
+    return {"on": on.mean().item(), "off": off.mean().item(), "order": order}
+
+
+def energy_row(s: dict) -> dict:
+    """What reconstruction alone makes of the energy, what EBGAN does, and how far -U is from a log ratio."""
+    started = time.process_time()
+    ring, generator = s["run"]["data_set"](), torch.Generator().manual_seed(s["seed"])
+    torch.manual_seed(s["seed"])
+    alone, done, row = AutoencoderEnergy(64, 2, data_shape=(2,)), 0, {}
+    optimiser = torch.optim.Adam(alone.parameters(), 1e-3)
+    for n_steps in s["reconstruction_steps"]:
+        for _ in range(n_steps - done):
+            optimiser.zero_grad()
+            alone(ring.sample(128, generator)).mean().backward()
+            optimiser.step()
+        done = n_steps
+        row[f"reconstruction, {n_steps} steps"] = contrast(alone, ring)
+    result = train(s["run"])
+    G, D = result.G_ema, result.D.eval()
+    row["EBGAN"] = contrast(D, ring)
+
+    @torch.no_grad()
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        return G(torch.randn(n, G.latent_dim, generator=generator))
+
+    ratio = GridLogit(ring.log_prob, draw, generator, n_samples=s["n_counted"])
+    pool, real = draw(s["n_pool"], generator), ring.sample(20_000, generator)
+    with torch.no_grad():
+        u, d = D(pool), ratio(pool).double()
+        slope, _ = platt(-D(real), -u[:20_000])
+    laws = {"generator": 0 * d, "-U": -u.double(), "-U, Platt-scaled": -slope * u.double(), "log ratio": d}
+    log_w = {name: logit.log_softmax(0) for name, logit in laws.items()}
+    distance, mode = distance_to_mode(pool, ring)
+    target, near = log_w["log ratio"], d > -3  # where the two densities overlap
+    shares = {k: torch.zeros(8).double().index_add(0, mode, w.exp()) for k, w in log_w.items()}
+    for name, w in log_w.items():
+        row[name] = {
+            "kl_target": (target.exp() * (target - w)).sum().item(),
+            "high_quality_share": w.exp()[distance <= 4].sum().item(),
+            "tv_modes_target": 0.5 * (shares[name] - shares["log ratio"]).abs().sum().item(),
+            "tv_modes_data": 0.5 * (shares[name] - 1 / 8).abs().sum().item(),
+        }
+    together = torch.stack([-u.double(), d])
+    row |= {"Z": d.exp().mean().item(), "slope": slope, "near": near.double().mean().item()}
+    row["correlation"] = torch.corrcoef(together)[0, 1].item()
+    row["correlation_near"] = torch.corrcoef(together[:, near])[0, 1].item() if near.sum() > 100 else None
+    return row | {"cpu_seconds": round(time.process_time() - started, 1)}
+
+
 # -- few labels ---------------------------------------------------------------------------------------
 
 
@@ -191,6 +262,7 @@ def jobs() -> Jobs:
         }
         for part, settings in runs.items()
     }
+    found["ebgan/energy"] = {f"seed {seed}": one_energy(seed) for seed in range(8)}
     labels = [one_classifier(arm, n, s) for s, n, arm in product(range(8), (10, 20, 100), ARMS)]
     found["ebgan/labels"] = {"{arm}, {n_labels} labels, seed {seed}".format(**s): s for s in labels}
     return found
@@ -198,6 +270,8 @@ def jobs() -> Jobs:
 
 def work(settings: dict) -> dict:
     """The result of one entry of any part."""
+    if "n_pool" in settings:
+        return energy_row(settings)
     return few_labels(settings) if "arm" in settings else run(settings)
 
 

@@ -5,7 +5,8 @@ discriminator with R1. Images: `fit` and `validation` are training images that t
 features never saw; Platt's line and the choice use validation, the reported figures the test split.
 
 Chosen is the least held-out loss among those whose weights e^d are worth a tenth of the samples at least, or
-without such the one whose weights are worth most: a guide that separates better than that guides worse (notebook 10). No judge of images takes part.
+without such the one whose weights are worth most: a guide that separates better than that guides worse
+(notebook 10). No judge of images takes part.
 """
 
 import argparse

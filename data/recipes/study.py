@@ -1,4 +1,4 @@
-"""What the five studies share: their command line, and how networks, measures and chains are written down."""
+"""What all studies share: their command line, and how networks, measures and chains are written down."""
 
 import argparse
 from collections.abc import Callable

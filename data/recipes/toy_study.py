@@ -2,7 +2,9 @@
 
 For each quality and seed: the ladder of logits (raw, calibrated, refitted, nearly exact) under DDLS with
 ULA and with MALA, then all rivals on the refitted logit. n samples each, all measured against the same
-fresh points. Notebook 07 reads the study `toy/25-gaussians`.
+fresh points. Two foreign GANs (another loss, architecture and prior,
+trained by `data.recipes.foreign_toy`) go through the same fits and samplers with the same settings.
+Notebook 07 reads the study `toy/25-gaussians`.
 """
 
 import time
@@ -11,8 +13,11 @@ from functools import lru_cache, partial
 from itertools import product
 
 import torch
+from torch import nn
 
+from data.recipes import foreign_toy
 from data.recipes.study import Jobs, chains, run_jobs
+from utils.adapters import as_generator, as_logit
 from utils.metrics.toy import summary
 from utils.samplers import mala, ula
 from utils.selection import (
@@ -47,11 +52,22 @@ METHODS: dict[str, Callable[..., Samples]] = {
 } | DDLS
 
 
+@lru_cache(maxsize=1)
+def foreign_gan(recipe: str, target: str, seed: int) -> tuple[nn.Module, nn.Module]:
+    """Generator and critic of a foreign recipe, as the course takes them."""
+    netG, netD = foreign_toy.train(recipe, TARGETS[target].sample, seed)
+    settings = foreign_toy.RECIPES[recipe]
+    return as_generator(netG, prior=settings["prior"]), as_logit(netD, kind=settings["kind"])
+
+
 @lru_cache(maxsize=1)  # jobs of one logit follow each other
 def latent_gan(target: str, quality: str, seed: int, logit: str) -> LatentGAN:
-    """A stored GAN with one logit of the ladder, each worth more than the one before."""
-    G, D = load_toy_gan(target, quality, seed)
+    """A stored GAN, or a foreign one, with one logit of the ladder, each worth more than the one before."""
     draw_real = TARGETS[target].sample
+    if quality in foreign_toy.RECIPES:
+        G, D = foreign_gan(quality, target, seed)
+    else:
+        G, D = load_toy_gan(target, quality, seed)
     made = {
         "raw": lambda: D,
         "calibrated": lambda: calibrate(D, draw_real, samples_of(G)),
@@ -79,24 +95,36 @@ def work(settings: dict) -> dict:
     return summary(samples.x, target, reference) | cost | {"info": samples.info}
 
 
+def entry(target: str, quality: str, seed: int, logit: str, method: str, call: Callable, gan: dict) -> dict:
+    """The settings of one entry."""
+    return {
+        "target": target,
+        "gan": gan,
+        "quality": quality,
+        "seed": seed,
+        "logit": logit,
+        "fit": LADDER[logit],
+        "method": method,
+        "call": call,
+        "n": N,
+        "n_reference": N_REFERENCE,
+        "version": VERSION,
+    }
+
+
 def jobs() -> Jobs:
     """The settings of all entries."""
     found: Jobs = {f"toy/{target}": {} for target in TARGETS}
-    for target, quality, seed, logit in product(TARGETS, STEPS, SEEDS, LADDER):
-        for method in METHODS if logit == "refitted" else DDLS:
-            found[f"toy/{target}"][f"{quality} {seed}, {logit}, {method}"] = {
-                "target": target,
-                "gan": fingerprint(checkpoint_of(target)),
-                "quality": quality,
-                "seed": seed,
-                "logit": logit,
-                "fit": LADDER[logit],
-                "method": method,
-                "call": METHODS[method],
-                "n": N,
-                "n_reference": N_REFERENCE,
-                "version": VERSION,
-            }
+    for target, quality, seed, logit in product(TARGETS, (*STEPS, *foreign_toy.RECIPES), SEEDS, LADDER):
+        methods = METHODS if logit == "refitted" else DDLS
+        gan = fingerprint(checkpoint_of(target))
+        if quality in foreign_toy.RECIPES:
+            if target != "25-gaussians" or seed not in foreign_toy.SEEDS:
+                continue
+            gan = {"trained": foreign_toy.train, **foreign_toy.RECIPES[quality]}
+        for method, call in methods.items():
+            name = f"{quality} {seed}, {logit}, {method}"
+            found[f"toy/{target}"][name] = entry(target, quality, seed, logit, method, call, gan)
     return found
 
 

@@ -1,21 +1,45 @@
 """Checks of notebooks 12 and 13."""
 
+import math
+
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from notebooks.checks.common import exercise, normal, uniform
+from utils.density_ratio import platt
 
 
-@exercise(edges=[lambda g: (300 + normal(2, 3)(g),)])
-def check_pool_weights(d: normal(4, 3)):
-    p = d.sigmoid()
-    yield "right", d.softmax(1)
-    yield "the sign is wrong: a high logit is likely", (-d).softmax(1)
-    yield "a probability stands where the logit belongs", p / p.sum(1, keepdim=True)
-    yield "normalised over the pools, not over the particles of a pool", d.softmax(0)
-    yield "all particles have the same weight: d is not used", torch.full_like(d, 1 / 3)
-    yield "not normalised: probabilities of a pool sum to 1", d.exp()
-    yield "exp(300) overflows: only differences of logits matter", d.exp() / d.exp().sum(1, keepdim=True)
+@exercise(edges=[lambda g: (normal(40, 3, 2)(g), 300 + normal(40, 3)(g), uniform(0, 1, 40)(g))])
+def check_pick(pool: normal(40, 3, 2), d: normal(40, 3), u: uniform(0, 1, 40)):
+    def by(p):
+        index = (p.cumsum(1) <= u[:, None]).sum(1).clamp(max=p.shape[1] - 1)
+        return pool[torch.arange(len(pool)), index]
+
+    def normalised(weights):
+        return weights / weights.sum(1, keepdim=True)
+
+    yield "right", by(d.softmax(1))
+    yield "the sign is wrong: a high logit is likely", by((-d).softmax(1))
+    yield "a probability stands where the logit belongs", by(normalised(d.sigmoid()))
+    yield "all particles have the same weight: d is not used", by(torch.full_like(d, 1 / d.shape[1]))
+    yield "that takes the best of each pool: it samples nothing", pool[torch.arange(len(pool)), d.argmax(1)]
+    yield "normalised over the pools, not over the particles of a pool", by(d.softmax(0))
+    yield "that is the pool's mean: one particle is to be picked", (d.softmax(1)[..., None] * pool).sum(1)
+    yield "exp(300) overflows: only differences of logits matter", by(normalised(d.exp()))
+
+
+@exercise(edges=[lambda g: (normal(2, 3)(g), normal(2, 3)(g), 400 * normal(2)(g), torch.zeros(2) + 500)])
+def check_acceptance(z: normal(9, 3), z_new: normal(9, 3), d: normal(9), d_new: normal(9)):
+    ratio, prior = d_new - d, 0.5 * (z.square() - z_new.square()).sum(1)
+    yield "right", ratio.clamp(max=0).exp()
+    yield "the ratio is upside down: a higher new logit is always accepted", (-ratio).clamp(max=0).exp()
+    yield "a probability is at most 1", ratio.exp()
+    yield "the prior counts twice: newcomers are drawn from it already", (ratio + prior).clamp(max=0).exp()
+    yield "the prior counts, and upside down", (ratio - prior).clamp(max=0).exp()
+    yield "that is the rule of i-SIR with two particles, also exact, but slower", ratio.sigmoid()
+    yield "probabilities stand where logits belong", (d_new.sigmoid() / d.sigmoid()).clamp(max=1)
+    yield "the ratio of the odds is exp(d' - d), not that of the logits", (d_new / d).clamp(max=1)
 
 
 def check_score_from_denoiser(noised: normal(5, 2), denoised: normal(5, 2), sigma: uniform(0.5, 2)):
@@ -87,3 +111,48 @@ def check_unsmoothed_logit(
     yield "dividing the logit by s does not undo it", smoothed / s
     yield "that smooths once more", (s * p).logit() if s < 1 else smoothed + 1
     yield "right for s = 0.9 only", smoothed - (0.9 - 0.1 * smoothed.exp()).log()
+
+
+def _two_classes(g):
+    """Logits of 90 real points and 50 samples that overlap, on a wrong scale."""
+    return 0.4 * normal(90)(g) + 0.5, 0.4 * normal(50)(g) - 0.1
+
+
+@exercise(inputs=_two_classes, tolerance=1e-2)
+def check_platt_line(real, fake):
+    d = torch.cat([real, fake])[:, None].double()
+    y = torch.cat([torch.ones(len(real)), torch.zeros(len(fake))]).double()
+
+    def fit(**options):
+        model = LogisticRegression(C=math.inf, tol=1e-10, **options).fit(d.numpy(), y.numpy())
+        return model.coef_[0, 0], model.intercept_[0] if options.get("fit_intercept", True) else 0.0
+
+    a, b = platt(real, fake)
+    line = torch.linalg.lstsq(torch.cat([d, torch.ones_like(d)], 1), y).solution
+    yield "right", (a, b)
+    yield "the classes are exchanged: a high value must mean real", (-a, -b)
+    yield "slope first, then intercept", (b, a)
+    yield "each class weighs the same, however many points it has: a mean over each", fit()
+    yield "the intercept is missing", fit(fit_intercept=False, class_weight="balanced")
+    yield "that is least squares on the labels, whose line is a probability", (line[0], line[1])
+    yield "the logits come back as they are", (1.0, 0.0)
+
+
+def _toy(g):
+    weight = normal(2)(g)
+    return normal(6, 2)(g), lambda w: 1.5 * w + 0.2 * w**2, lambda x: (x * weight.to(x)).sum(1)
+
+
+@exercise(inputs=_toy, up_to_constant=True)
+def check_energy_of_uniform(z, G, d):
+    w = torch.special.erf(z / math.sqrt(2))
+    normal_part, slope = 0.5 * z.square().sum(1), (-0.5 * z.square()).sum(1)
+    yield "right", normal_part - d(G(w))
+    yield "the prior is missing: z is normal", -d(G(w))
+    yield "d enters with the wrong sign: real must be low", normal_part + d(G(w))
+    yield "G takes the uniform latent, not z", normal_part - d(G(z))
+    yield "the uniform runs from -1 to 1, not from 0 to 1", normal_part - d(G((w + 1) / 2))
+    yield "that is erf without the root of 2: not uniform", normal_part - d(G(torch.special.erf(z)))
+    yield "the prior of w has no place here: z is what moves", 0.5 * w.square().sum(1) - d(G(w))
+    yield "no Jacobian: the density of z is the normal already", normal_part - slope - d(G(w))
+    yield "tanh has the logistic law, not the normal one", normal_part - d(G(torch.tanh(z / 2)))

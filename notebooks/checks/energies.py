@@ -236,3 +236,77 @@ def check_kl_of_logit(d: normal(60), d_star: normal(60)):
     yield "the logarithm of the normaliser has the wrong sign", -log_Z - u.mean()
     yield "the logarithm of the normaliser is missing", log_Z.exp() - u.mean()
     yield "a constant added to d must change nothing, but exp overflows", u.exp().mean().log() - u.mean()
+
+
+@exercise(
+    inputs=lambda g: (normal(6, 3)(g), lambda z: 2 * z + z.square(), lambda x: x.sum(1)), up_to_constant=True
+)
+def check_latent_energy(z, G, d):
+    prior, logit = 0.5 * z.square().sum(1), d(G(z))
+    yield "right", prior - logit
+    yield "the logit has the wrong sign: what looks real has low energy", prior + logit
+    yield "the prior has the wrong sign: far out is unlikely", -prior - logit
+    yield "the prior is missing", -logit
+    yield "a probability stands where the logit belongs", prior - logit.sigmoid()
+    yield "the prior's half is missing", 2 * prior - logit
+    yield "the prior is taken of x: it belongs to the latent", 0.5 * G(z).square().sum(1) - logit
+    yield "the logit is taken of z: G is not used", prior - d(z)
+
+
+def _cells(g):
+    u = 1.5 * normal(40)(g)
+    w = normal(40)(g).exp() * (1 + u.square())  # largest where the error is, so that A matters
+    return u, w, normal(40)(g).softmax(0), uniform(0.1, 0.5)(g), uniform(0.7, 0.9)(g)
+
+
+@exercise(inputs=_cells)
+def check_local_bound(u, w, p, regret, q):
+    size, order = u.abs(), u.abs().argsort()
+    B = size[order][(p[order].cumsum(0) < q).sum()]
+    inside = size <= B
+
+    def psi(t):
+        return (t.exp() - 1 - t) / t**2
+
+    def bound(c, over, rest, factor=2.0):
+        return factor * (1 + c) * over * regret + rest
+
+    c, over = w[inside].max(), psi(B) / psi(-B)
+    rest = (p * (u.exp() - 1 - u))[~inside].sum()
+    yield "right", bound(c, over, rest)
+    yield "what lies outside A is missing", bound(c, over, 0.0)
+    yield "the ratio is bounded on A only", bound(w.max(), over, rest)
+    yield (
+        "B is the largest error in A, not of all cells",
+        bound(w.max(), psi(size.max()) / psi(-size.max()), 0.0),
+    )
+    yield "1 is missing beside c", bound(c - 1, over, rest)
+    yield "there is no centring: psi is taken at B, not at 2 B", bound(c, psi(2 * B) / psi(-B), rest)
+    yield "psi of -B divides: the regret sees a large error less", bound(c, psi(B), rest)
+    yield "a factor 2 is missing: data are half of the mixture", bound(c, over, rest, 1.0)
+    yield (
+        "outside A the cells count by the data's probability",
+        bound(c, over, (u.exp() - 1 - u)[~inside].sum()),
+    )
+
+
+@exercise(inputs=lambda g: (normal(6, 2)(g), normal(6, 2)(g), _cubic, uniform(0.1, 0.3)(g), whole(2, 4)(g)))
+def check_leapfrog(z, p, gradient, h, L):
+    def path(first=0.5, last=0.5, kick=lambda before, after: after, steps=L):
+        a, b = z, p
+        for _ in range(steps):
+            b = b - first * h * gradient(a)
+            before, a = a, a + h * b
+            b = b - last * h * gradient(kick(before, a))
+        return a, b
+
+    right = path()
+    yield "right", right
+    yield "these are whole kicks: each is half a step long", path(1.0, 1.0)
+    yield "one half kick of each step is missing", path(0.5, 0.0)
+    yield "a whole kick before the drift is Euler's step, not symmetric", path(1.0, 0.0)
+    yield "the last half kick takes the gradient at the new place", path(kick=lambda before, after: before)
+    yield "the kicks have the wrong sign: the force is downhill", path(-0.5, -0.5)
+    yield "that is one step, not L of them", path(steps=1)
+    yield "that is one step too many", path(steps=L + 1)
+    yield "position and momentum are in the wrong order", right[::-1]

@@ -1,6 +1,7 @@
 """Checks of notebooks 00 to 03."""
 
 import math
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -8,6 +9,7 @@ from torch.distributions import Normal
 from torch.nn.functional import softplus
 
 from notebooks.checks.common import exercise, normal, uniform, whole
+from utils.density_ratio import platt
 
 
 def _bowl(g):
@@ -22,7 +24,13 @@ _OF_STEP = {
 }
 
 
-@exercise(demands=_OF_STEP)
+def _langevin_step(energy, z, step_size, noise):
+    z = z.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(energy(z).sum(), z)
+    return z.detach() - 0.5 * step_size * gradient + step_size**0.5 * noise
+
+
+@exercise(demands=_OF_STEP, course=_langevin_step)
 def check_step_from_energy(energy: _bowl, z: normal(5, 3), eps: uniform(0.05, 0.2), noise: normal(5, 3)):
     (gradient,) = torch.autograd.grad(energy(z.requires_grad_(True)).sum(), z)
     z, down, kick = z.detach(), -0.5 * eps * gradient, math.sqrt(eps) * noise
@@ -96,6 +104,93 @@ def check_stable_logistic_loss(real: normal(3), fake: normal(5)):
     yield "a second sigmoid: logits go in as they are", again
     yield "overflow, or a clamp, at logits of 1000", rough
     yield "digits are lost where the loss is small: 1 + u rounds to 1 there", sum(plain)
+
+
+class _Point(nn.Module):
+    """A generator that moves its latents by a number."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.place = nn.Parameter(torch.tensor(place))
+
+    def forward(self, z):
+        return z + self.place
+
+
+class _Slope(nn.Module):
+    """A discriminator whose logit is a number times the first coordinate."""
+
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(slope))
+
+    def forward(self, x):
+        return self.slope * x[:, 0]
+
+
+def _players(g):
+    G, D = _Point(uniform(-1, 1)(g)), _Slope(uniform(-1, 1)(g))
+    rate = uniform(0.3, 0.6)(g)
+    optimisers = {f"optim_{k}": torch.optim.SGD(net.parameters(), rate) for k, net in (("g", G), ("d", D))}
+    return SimpleNamespace(G=G, D=D, **optimisers)
+
+
+def _play(players, reals, z_d, z_g):
+    losses = []
+    for real, for_d, for_g in zip(reals, z_d, z_g, strict=True):
+        loss_d = softplus(-players.D(real)).mean() + softplus(players.D(players.G(for_d).detach())).mean()
+        players.optim_d.zero_grad()
+        loss_d.backward()
+        players.optim_d.step()
+        loss_g = softplus(-players.D(players.G(for_g))).mean()
+        players.optim_g.zero_grad()
+        loss_g.backward()
+        players.optim_g.step()
+        losses.append([loss_d.item(), loss_g.item()])
+    return torch.tensor(losses)
+
+
+def _losses(players, reals, z_d, z_g, label=1, minimax=False, together=False, kept=0.0, moves=(1, 1)):
+    """The losses of all steps of plain gradient descent, (steps, 2), with one mistake or none."""
+    slope, place = players.D.slope.detach().to(reals), players.G.place.detach().to(reals)
+    rate, pull, push, losses = players.optim_d.param_groups[0]["lr"], 0.0, 0.0, []
+    for real, for_d, for_g in zip(reals[..., 0], z_d[..., 0], z_g[..., 0], strict=True):
+
+        def loss_d(slope, real=real, fake=for_d + place):
+            return softplus(-label * slope * real).mean() + softplus(label * slope * fake).mean()
+
+        first, pull = loss_d(slope), torch.func.grad(loss_d)(slope) + kept * pull
+        seen = slope if together else slope - moves[0] * rate * pull
+
+        def loss_g(place, seen=seen, for_g=for_g):
+            d = seen * (for_g + place)
+            return -softplus(d).mean() if minimax else softplus(-d).mean()
+
+        slope = slope - moves[0] * rate * pull
+        second, push = loss_g(place), torch.func.grad(loss_g)(place) + kept * push
+        losses.append(torch.stack([first, second]))
+        place = place - moves[1] * rate * push
+    return torch.stack(losses)
+
+
+@exercise(course=_play)
+def check_play(
+    players: _players,
+    reals: lambda g: 1 + normal(3, 6, 1)(g),
+    z_d: normal(3, 6, 1),
+    z_g: normal(3, 6, 1),
+):
+    given = players, reals, z_d, z_g
+    yield "right", _losses(*given)
+    yield "D does not move: its optimiser takes no step", _losses(*given, moves=(0, 1))
+    yield "G does not move: its optimiser takes no step", _losses(*given, moves=(1, 0))
+    yield "neither player moves: each optimiser takes a step", _losses(*given, moves=(0, 0))
+    yield "gradients of earlier steps are still there: clear them", _losses(*given, kept=1.0)
+    yield "G answers the D of before: D moves first", _losses(*given, together=True)
+    yield "the labels of D's loss are swapped: real has a high logit", _losses(*given, label=-1)
+    yield "G's loss is the minimax one, which saturates", _losses(*given, minimax=True)
+    yield "D's loss comes first in a row, then G's", _losses(*given).flip(1)
+    yield "G has latents of its own", _losses(players, reals, z_d, z_d)
 
 
 @exercise(edges=[lambda g: (torch.tensor([-200.0, -150.0]),)])
@@ -200,7 +295,7 @@ def check_gaussian_logit(x, mean_d, std_d, mean_g, std_g):
 
 
 def _densities(g):
-    x = (torch.arange(2000) + 0.5) / 100 - 10
+    x = (torch.arange(800) + 0.5) / 100 - 4
     mean, std, other, larger = _gaussians(g)
     return Normal(mean, std).log_prob(x).exp(), Normal(other, larger).log_prob(x).exp(), 1 / 100
 
@@ -208,25 +303,93 @@ def _densities(g):
 _LEFT, _MIDDLE, _ALL = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.5, 0.5, 0.5, 0.5]])
 
 
-@exercise(inputs=_densities, edges=[lambda g: (_LEFT, _ALL, 0.5), lambda g: (_LEFT, _MIDDLE, 0.5)])
-def check_jensen_shannon(p, q, h):
-    m = (p + q) / 2
+@exercise(
+    inputs=_densities,
+    edges=[
+        lambda g: (torch.tensor([1.0, 0.5, 1e-9]), torch.tensor([1e-9, 0.5, 1.0]), 0.5),
+        lambda g: (_LEFT, _ALL, 0.5),
+        lambda g: (_LEFT, _MIDDLE, 0.5),
+    ],
+    tolerance=1e-5,
+)
+def check_best_discriminator(p, q, h):
+    def value(on_real, on_fake):
+        return (torch.xlogy(p, on_real) + torch.xlogy(q, on_fake)).sum() * h
 
-    def kl(a, b):
-        return torch.xlogy(a, torch.where(b > 0, a / b, 1)).sum() * h
+    both = p + q
+    D, other = (torch.where(both > 0, x / both, 0.5) for x in (p, q))
+    plain = (p * D.log() + q * other.log()).sum() * h
+    V = value(D, other)
+    yield "right", (D, V)
+    yield "D is turned round: it is to be high where the data are", (other, value(other, D))
+    yield "that is the ratio of the densities: D is a probability", (p / q, value(p / q, 1 - p / q))
+    yield "D is twice too large: the mean of the two densities has mass 1, their sum 2", (2 * D, -torch.inf)
+    yield "a sum is no integral: the spacing is missing", (D, V / h)
+    yield "that is the Jensen-Shannon divergence: the value of the game is wanted", (D, V / 2 + math.log(2))
+    yield "that is D's loss as a mean of two cross-entropies: V is what D maximises", (D, -V / 2)
+    yield "the generated points are missing in V", (D, value(D, torch.ones_like(D)))
+    yield "V scores generated points as if they were real", (D, value(D, D))
+    yield (
+        "not finite where D rounds to 1: the share of the generated points is lost there",
+        (D, value(D, 1 - D)),
+    )
+    yield "nan where one density is 0: 0 log 0 counts as 0", (D, plain)
+    yield "where both densities are 0 their ratio is 0/0: D = 1/2 is wanted there", (p / both, plain)
 
-    right = (kl(p, m) + kl(q, m)) / 2
-    plain = p * (p / m).log() + q * (q / m).log()
-    xlogy = torch.xlogy(p, p / m) + torch.xlogy(q, q / m)
-    yield "right", right
-    yield "the mixture is no density: its mass is 2", right - math.log(2)
-    yield "that is KL(p || q): compare with the mixture", kl(p, q)
-    yield "that is the mean of the KLs between p and q: compare with the mixture", (kl(p, q) + kl(q, p)) / 2
-    yield "the divergences are turned round: the mixture comes second", (kl(m, p) + kl(m, q)) / 2
-    yield "only p is compared with the mixture: q counts too", kl(p, m) / 2
-    yield "a sum is no integral: the spacing is missing", right / h
-    yield "nan where one density is 0: 0 log 0 counts as 0", plain.sum() * h / 2
-    yield "nan where both are 0: their ratio is 0/0, and torch.xlogy keeps that", xlogy.sum() * h / 2
+
+@exercise(edges=[lambda g: (-_FAR, _FAR)])
+def check_game_value(real: normal(5), fake: normal(9)):
+    def summary(on_real, on_fake, power=0.5, drop=0):
+        shares = [x.var() / len(x) for x in (on_real, on_fake)][drop:]
+        return on_real.mean() + on_fake.mean(), sum(shares) ** power
+
+    terms = -softplus(-real), -softplus(fake)
+    V, error = summary(*terms)
+    spreads = [x.std() for x in terms]
+    together = torch.cat(terms)
+    again = summary(-softplus(-real.sigmoid()), -softplus(fake.sigmoid()))
+    rough = summary(real.sigmoid().log(), (1 - fake.sigmoid()).log())
+    yield "right", (V, error)
+    yield "real and generated are swapped", summary(-softplus(real), -softplus(-fake))
+    yield "that is one mean over all points: the larger class counts more", (together.mean(), error)
+    yield "that is half of it: minus the mean of the two cross-entropies", (V / 2, error / 2)
+    yield "a sum over points, not their mean", (terms[0].sum() + terms[1].sum(), error)
+    yield "a second sigmoid: logits go in as they are", again
+    yield "not finite at logits of 1000: a probability was rounded before its logarithm", rough
+    yield "that is the spread of the points, not that of their mean", (V, sum(spreads))
+    yield "independent errors were added like numbers", (V, spreads[0] / 5**0.5 + spreads[1] / 3)
+    yield "that is the square of the standard error", summary(*terms, power=1)
+    yield "the error of the real points is missing", summary(*terms, drop=1)
+    yield "the error of all points together: each class has its own mean", (V, 2 * together.std() / 14**0.5)
+
+
+def _fitted(real, fake, weights, use=(1.0, 1.0)):
+    """Slope and intercept of least weighted logistic loss, by Newton's steps on what `use` allows."""
+    d, use = torch.cat([real, fake]).double(), torch.tensor(use, dtype=torch.float64)
+    label = torch.cat([torch.ones(len(real)), torch.zeros(len(fake))]).double()
+    weight = torch.where(label > 0, *(torch.tensor(w, dtype=torch.float64) for w in weights))
+    columns = torch.stack([d, torch.ones_like(d)], 1)
+    fit = torch.tensor([1 - use[0], 0.0], dtype=torch.float64) + 0.1 * use * torch.tensor([1.0, 0.0])
+    for _ in range(30):
+        p = (columns @ fit).sigmoid()
+        slope = columns.T @ (weight * (p - label)) * use
+        curvature = (columns.T * (weight * p * (1 - p))) @ columns * use[:, None] * use
+        fit = fit - torch.linalg.solve(curvature + torch.diag(1 - use), slope)
+    return fit[0], fit[1]
+
+
+@exercise(course=platt, tolerance=3e-3)
+def check_platt_scaling(real: lambda g: 1.5 + 3 * normal(80)(g), fake: lambda g: 0.5 + 3 * normal(40)(g)):
+    balanced = 1 / len(real), 1 / len(fake)
+    slope, intercept = _fitted(real, fake, balanced)
+    yield "right", (slope, intercept)
+    yield "the larger class counts more: each class is to weigh the same", _fitted(real, fake, (1.0, 1.0))
+    yield "the labels are swapped", (-slope, -intercept)
+    yield "nothing has been fitted: that leaves d as it is", (1.0, 0.0)
+    yield "only the slope has been fitted", _fitted(real, fake, balanced, (1.0, 0.0))
+    yield "only the intercept has been fitted", _fitted(real, fake, balanced, (0.0, 1.0))
+    yield "slope and intercept are in the wrong order", (intercept, slope)
+    yield "the intercept has been scaled with the slope", (slope, intercept / slope)
 
 
 def check_corrected_logit(d: normal(4), n_real: whole(2000, 3000), n_fake: whole(400, 600)):
@@ -288,11 +451,18 @@ def _learns_rightly(penalty, D, real, fake, u):
     return torch.allclose(slope, (2 * (D.a * norms - 1) * norms).mean(), rtol=1e-3)
 
 
+def _two_sided(D, real, fake, u):
+    x = (u * real + (1 - u) * fake).detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
+    return (gradient.norm(dim=1) - 1).square().mean()
+
+
 @exercise(
+    course=_two_sided,
     demands={
         "D cannot learn from it: no gradient reaches its weights": lambda f, *given: f(*given).requires_grad,
         "the value is right, its gradient in D's weights is not: a part is detached": _learns_rightly,
-    }
+    },
 )
 def check_gradient_penalty(
     D: lambda g: _Parabola(uniform(0.7, 1.3)(g)),
@@ -316,6 +486,48 @@ def check_gradient_penalty(
     yield "the norm of the mean gradient has no meaning here", ((D.a * x).mean(0).norm() - 1).square()
     yield "the mean over the batch makes every gradient n times too short", two_sided(x, scale=1 / len(x))
     yield "that is the one-sided penalty: slopes below 1 cost as well", (norms - 1).relu().square().mean()
+
+
+def _r1(D, real, create_graph=True):
+    x = real.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(D(x).sum(), x, create_graph=create_graph)
+    return 0.5 * gradient.square().sum(1).mean()
+
+
+def _r1_teaches(penalty, D, real):
+    (slope,) = torch.autograd.grad(penalty(D, real), D.a)
+    return torch.allclose(slope, D.a * real.square().sum(1).mean(), rtol=1e-3)
+
+
+def _r1_half(D, real):
+    value = _r1(D, real)
+    return 0.5 * (value + value.detach())
+
+
+@exercise(
+    course=_r1,
+    demands={
+        "D cannot learn from it: keep the graph of the gradient": lambda f, *given: f(*given).requires_grad,
+        "the value is right, its gradient in D's weights is not": _r1_teaches,
+    },
+    wrong={
+        "D cannot learn from it": lambda D, real: _r1(D, real, create_graph=False),
+        "its gradient in D's weights": _r1_half,
+    },
+)
+def check_r1_penalty(D: lambda g: _Parabola(uniform(0.7, 1.3)(g)), real: normal(6, 3)):
+    gradient = D.a * real
+    norms = gradient.norm(dim=1)
+    yield "right", 0.5 * norms.square().mean()
+    yield "the norm's square is missing", 0.5 * norms.mean()
+    yield (
+        "mean over points and coordinates: a squared norm is a sum over coordinates",
+        norms.square().mean() / 6,
+    )
+    yield "sum over the batch: a mean over points is wanted", 0.5 * norms.square().sum()
+    yield "the mean gradient has no meaning here: take norms first", 0.5 * gradient.mean(0).square().sum()
+    yield "the mean over the batch makes every gradient n times too short", norms.square().mean() / 72
+    yield "a slope of 1 is not wanted here: a flat D costs nothing", 0.5 * (norms - 1).square().mean()
 
 
 def _constant_channel(g):

@@ -53,6 +53,57 @@ def check_extrapolation(sizes, values):
     yield "that is the prediction for a single image", right + slope
 
 
+def _features(g):
+    """Correlated features (40, 3) with a mean."""
+    return normal(40, 3)(g) @ (torch.eye(3) + 0.5 * normal(3, 3)(g)) + normal(3)(g)
+
+
+@exercise(inputs=lambda g: (_features(g), _features(g)))
+def check_frechet_features(a, b):
+    A, B = a.T.cov(), b.T.cov()
+    shift, both = (a.mean(0) - b.mean(0)).square().sum(), A.trace() + B.trace()
+
+    def overlap(A, B):
+        return torch.linalg.eigvals(A @ B).real.clamp(min=0).sqrt().sum()
+
+    def root(C):
+        values, vectors = torch.linalg.eigh(C)
+        return vectors * values.clamp(min=0).sqrt() @ vectors.T
+
+    right, share = shift + both - 2 * overlap(A, B), (len(a) - 1) / len(a)
+    yield "right", right.item()
+    yield "the means are missing", right - shift
+    yield "the covariances are missing", shift
+    yield "the overlap counts twice", shift + both - overlap(A, B)
+    yield "the square root of the product of the covariances is missing", shift + both - 2 * (A @ B).trace()
+    yield "the root of each entry is not the root of a matrix", shift + both - 2 * (A @ B).sqrt().trace()
+    yield "roots of A and B alone do: only if A and B commute", shift + both - 2 * (root(A) @ root(B)).trace()
+    yield "the covariance divides by n - 1", shift + share * (right - shift)
+    yield "the distance of the means is squared", shift.sqrt() + right - shift
+
+
+def check_kernel_distance(x: normal(7, 3), y: lambda g: 1 + normal(5, 3)(g)):
+    def of(power=3, divisor=3, one=1.0, cross=2, diagonal=False, count=1):
+        def k(a, b):
+            return (a @ b.T / divisor + one) ** power
+
+        def within(a):
+            values = k(a, a)
+            if diagonal:
+                return values.mean()
+            return (values.sum() - values.trace()) / (len(a) * (len(a) - count))
+
+        return (within(x) + within(y) - cross * k(x, y).mean()).item()
+
+    yield "right", of()
+    yield "a sample is paired with itself: that is biased", of(diagonal=True)
+    yield "the pairs of a sample with itself have left the sum but not the count", of(count=0)
+    yield "the cross term counts twice", of(cross=1)
+    yield "the kernel is a third power", of(power=2)
+    yield "the inner product is divided by the number of features", of(divisor=1)
+    yield "the one in the kernel is missing", of(one=0.0)
+
+
 def check_precision(real: normal(60, 2), fake: lambda g: 2 * normal(80, 2)(g), k: whole(2, 4)):
     def share(points, centres, k):
         radii = torch.cdist(centres, centres).sort(dim=1).values[:, k]  # column 0 is the point itself

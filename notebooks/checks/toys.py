@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from notebooks.checks.common import exercise, normal, uniform
+from notebooks.checks.common import exercise, normal, uniform, whole
+from utils.samplers import mala, sample, ula
 from utils.toy import SwissRoll
 
 
@@ -47,6 +48,53 @@ def check_balance_of_modes(modes: _visits, k: lambda g: 4):
     yield "uniform over the modes that were seen: there are more", (h > 0).sum().log() - entropy
     yield "these are counts, not shares", torch.xlogy(n * h, n * h * k).sum()
     yield "a mode without samples must count 0, but 0 log 0 gives nan", (h * (h * k).log()).sum()
+
+
+@exercise(edges=[lambda g: (300 * normal(6)(g), 300 * normal(6)(g))])
+def check_mh_acceptance(d_old: normal(6), d_new: normal(6)):
+    change = d_new - d_old
+    yield "right", change.clamp_max(0).exp()
+    yield "the move goes the wrong way: uphill in d is always accepted", (-change).clamp_max(0).exp()
+    yield "a probability is at most 1", change.exp()
+    yield "that is Barker's rule: right in the limit, but it accepts less", change.sigmoid()
+    yield (
+        "rejection asks for d alone; here the ratio to where the chain stands counts",
+        d_new.clamp_max(0).exp(),
+    )
+    yield "probabilities stand where logits belong", (d_new.sigmoid() / d_old.sigmoid()).clamp_max(1)
+    yield "that is its logarithm", change.clamp_max(0)
+
+
+def _bowl(z):
+    return (0.5 * z.square() * z.new_tensor([1.0, 4.0])).sum(1)
+
+
+@exercise(
+    inputs=lambda g: (
+        _bowl,
+        normal(8, 2)(g),
+        [(0.5, 5), (0.01, 4)],
+        whole(0, 999)(g),
+    )
+)
+def check_run_schedule(energy, z, schedule, seed):
+    z = z.float()
+
+    def run(schedule, kernel=mala, start=None, afresh=False):
+        generator, now = torch.Generator().manual_seed(seed), z
+        for eps, n in schedule:
+            generator = generator.manual_seed(seed) if afresh else generator
+            now = sample(energy, now if start is None else start, kernel(eps), n, generator).z
+        return now
+
+    yield "right", run(schedule)
+    yield "each stage starts where the last one ended, not at z", run(schedule, start=z)
+    yield "the stages run in the wrong order", run(schedule[::-1])
+    yield "only the first stage was run", run(schedule[:1])
+    yield "only the last stage was run", run(schedule[-1:])
+    yield "that is ULA, which is biased at long steps", run(schedule, ula)
+    yield "the generator is seeded again for each stage: one serves all", run(schedule, afresh=True)
+    yield "the starts come back: nothing was run", z
 
 
 def check_proposals_per_sample(d: normal(6), d_max: uniform(2, 4)):
@@ -92,6 +140,39 @@ def check_share_on_roll(x, roll, radius):
 def _hessian(g):
     root = torch.diag(torch.tensor([1.0, 2.0, 3.0])) + 0.3 * normal(3, 3)(g)
     return root @ root.T
+
+
+def _frame(g):
+    """J (5, 2, 2), far from singular, and a unit normal (5, 2)."""
+    J = torch.tensor([[1.0, 0.4], [0.3, -0.8]]) + uniform(-0.2, 0.2, 5, 2, 2)(g)
+    angle = uniform(0, 2 * math.pi, 5)(g)
+    return J, torch.stack([angle.cos(), angle.sin()], 1)
+
+
+@exercise(inputs=_frame)
+def check_stretches(J, normal):
+    across = torch.einsum("nij,ni->nj", J, normal).norm(dim=1)
+    along = J.det().abs() / across
+    singular = torch.linalg.svdvals(J)
+    tangent = torch.stack([-normal[:, 1], normal[:, 0]], 1)
+    yield "right", (across, along)
+    yield "the two are exchanged", (along, across)
+    wrong_side = torch.einsum("nij,nj->ni", J, normal).norm(dim=1)
+    yield (
+        "the normal lives in the data: it is J transposed that brings it back",
+        (wrong_side, J.det().abs() / wrong_side),
+    )
+    yield "singular values know nothing of the roll's direction", (singular[:, 0], singular[:, 1])
+    yield "a length is wanted, not its square", (across**2, along**2)
+    yield (
+        "along: that is the tangent pulled back, not a unit step along the trench pushed forward",
+        (
+            across,
+            torch.einsum("nij,ni->nj", J, tangent).norm(dim=1),
+        ),
+    )
+    yield "along: an area is a product of two lengths, so divide", (across, J.det().abs() * across)
+    yield "a length is not negative: the determinant may be", (across, J.det() / across)
 
 
 def check_largest_stable_step(H: _hessian):

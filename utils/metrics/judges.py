@@ -1,4 +1,4 @@
-"""Reports by networks of our own: of images by the CIFAR-10 classifier, of 8x8 digits by a small one."""
+"""Reports by networks of our own: of images by an extractor of choice, of 8x8 digits by a small one."""
 
 from collections.abc import Callable
 from functools import cache
@@ -18,7 +18,7 @@ from utils.metrics.images import (
 )
 
 
-def jackknife(statistic: Callable[[Tensor], Tensor], rows: Tensor, n_blocks: int = 20) -> float:
+def jackknife(statistic: Callable[[Tensor], Tensor], rows: Tensor, n_blocks: int = 10) -> float:
     """Standard error of a statistic of rows (n, k) by leaving out one block of rows after the other."""
     blocks = torch.arange(len(rows)) * n_blocks // len(rows)
     values = torch.stack([statistic(rows[blocks != b]) for b in range(n_blocks)])
@@ -26,13 +26,14 @@ def jackknife(statistic: Callable[[Tensor], Tensor], rows: Tensor, n_blocks: int
 
 
 def judge(images: Tensor, extractor, reference: Reference) -> dict[str, float]:
-    """Distances and their errors, precision, recall and spread of few float images (n, 3, s, s); notebook 12.
+    """Distances and their errors, precision, recall and spread of float images (n, 3, s, s); notebook 12.
 
-    The reference must hold at least n features; precision and recall are among its first n.
+    Precision and recall compare as many images as real features, the fewer of n and what the reference holds.
     """
     features = extractor.extract(to_uint8(images))[0].double()
     real = reference.features.double()
-    precision, recall = precision_recall(real[: len(features)], features)
+    m = min(len(features), len(real))
+    precision, recall = precision_recall(real[:m], features[:m])
 
     def distance(rows: Tensor) -> Tensor:
         return squared_mmd(rows, real)

@@ -266,7 +266,7 @@ async function start() {
   showTab();
   const { dataset } = document.documentElement;
   $("theme").addEventListener("click", () => setTheme(dataset.theme === "dark" ? "light" : "dark"));
-  window.addEventListener("hashchange", () => (readHash(), showControls(), restart(), showTab()));
+  window.addEventListener("hashchange", () => (readHash(), showControls(), showTab(), restart()));
   requestAnimationFrame(frame);
 }
 
