@@ -4,13 +4,13 @@ from pathlib import Path
 
 from gifs.common import image_chains
 
-STEP_SIZES = (0.001, 0.03, 0.3)  # gentle, good, extreme
+STEP_SIZES = (0.002, 0.05, 0.5)  # gentle, good, extreme
 
 
 def celeba(
     folder: Path,
-    n_steps: int = 60,
-    n_frames: int = 21,
+    n_steps: int = 20,
+    n_frames: int = 11,
     size: int = 264,
     seed: int = 1,
     checkpoint: str = "celeba64-gan",

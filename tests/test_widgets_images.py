@@ -45,7 +45,7 @@ def picture(G=G, logit=logit, **settings):
 def test_the_picture_is_the_chain():
     _, (strip_axes, trace_axes), chain = picture(start=4, seed=7, n_tiles=3)
     z0 = torch.randn(1, 3, generator=torch.Generator().manual_seed(4))
-    noise = torch.Generator().manual_seed(7)
+    noise = torch.Generator().manual_seed(1007)
     expected = sample(latent_energy(G, logit), z0, ula(0.2), 10, noise, thin=1)
     torch.testing.assert_close(chain.z, expected.z)
     shown = strip_axes.images[0].get_array()
@@ -61,6 +61,13 @@ def test_same_settings_same_picture_and_each_setting_counts():
     assert torch.equal(base, picture()[2].z)
     for change in ({"start": 1}, {"step_size": 0.3}, {"temperature": 0.5}, {"n_steps": 9}, {"seed": 1}):
         assert not torch.equal(base, picture(**change)[2].z), change
+
+
+def test_start_and_noise_of_one_seed_are_different_draws():
+    flat = {"logit": lambda x: 0 * x.flatten(1).sum(1), "step_size": 1.0, "n_steps": 1}
+    z0 = torch.randn(1, 3, generator=torch.Generator().manual_seed(0))
+    noise = picture(start=0, seed=0, **flat)[2].z - z0 / 2  # z_1 = z_0 - z_0 / 2 + noise
+    assert not torch.allclose(noise, z0, atol=0.1)
 
 
 def test_given_starts_and_prior():

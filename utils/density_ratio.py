@@ -99,7 +99,7 @@ class CoarseLogit(nn.Module):
 
     If d is the log ratio of T(x) for real and generated x, then p_g(x) e^{d(T(x))} has the right law of T(x),
     whatever the supports of the fine details do: reweighting by a function of T(x) alone changes the law of
-    T(x) by exactly that factor. Derived in notebook 11.
+    T(x) by exactly that factor.
 
     Args:
         body: d, (n, c, size, size) -> (n,).

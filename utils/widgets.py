@@ -195,7 +195,7 @@ def show_chain(
         step_size, n_steps, temperature: of the chain, by ULA; n_steps is 1 or more.
         prior: log p_0, z -> (n,); left out, that of `G.prior` if there is one, else N(0, I).
         n_tiles: most images of the strip, evenly spaced; the first and the last are the ends.
-        seed: of the noise; the same settings give the same picture.
+        seed: of the noise, which repeats no start's draw; the same settings give the same picture.
 
     Raises ValueError for a setting that is wrong, or a network in training mode.
     """
@@ -210,7 +210,7 @@ def show_chain(
         if step in tiles:
             latents.append(state.z)
 
-    noise = torch.Generator().manual_seed(seed)
+    noise = torch.Generator().manual_seed(1000 + seed)  # the seeds of the starts lie below
     energy = latent_energy(G, logit, prior)
     chain = _sample(strip_axes, energy, z0, ula(step_size, temperature), n_steps, noise, callback=keep)
     trace_axes.plot(energies, ".-", color=COLOURS["chain"])

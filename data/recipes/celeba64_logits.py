@@ -5,8 +5,10 @@ from utils.images import load_faces
 
 CANDIDATES = {
     "maps line": Candidate("maps", hidden=0, penalty=160),
+    "maps line 640": Candidate("maps", hidden=0, penalty=640),
+    "maps line 2560": Candidate("maps", hidden=0, penalty=2560),
+    "maps 100": Candidate("maps", penalty=100),
     "maps 30": Candidate("maps", penalty=30),
-    "maps 10": Candidate("maps", penalty=10),
     "maps 3": Candidate("maps", penalty=3),
 }
 

@@ -4,8 +4,9 @@ Candidates: heads on frozen features (which features, how strong a ridge penalty
 discriminator with R1. Images: `fit` and `validation` are training images that the classifier behind the
 features never saw; Platt's line and the choice use validation, the reported figures the test split.
 
-Chosen is the least held-out loss among those whose weights e^d are worth a tenth of the samples at least: a
-guide that separates better than that guides worse (notebook 10). No judge of images takes part.
+Chosen is the least held-out loss among those whose weights e^d are worth a tenth of the samples at least, or
+without such the one whose weights are worth most: a guide that separates better than that guides worse
+(notebook 10). No judge of images takes part.
 """
 
 import argparse
@@ -136,6 +137,7 @@ def run(
             f" {e['ess_share']:.3f} E_t[d] {e['logit_target']:.2f}"
         )
     smooth = [kind for kind, e in entries.items() if e["validation"]["ess_share"] >= LEAST_ESS]
+    smooth = smooth or [max(entries, key=lambda kind: entries[kind]["validation"]["ess_share"])]
     chosen = min(smooth, key=lambda kind: entries[kind]["validation"]["loss"])
     card = {
         "task": f"log density ratios for the generator {args.gan}",

@@ -8,26 +8,29 @@ the studies `image/cifar10` and `image/celeba64`. Parts:
 - `control`: latents scaled, z -> s z, and images whose contrast or saturation is set to the real images';
 - `logit`: ULA with the other logits;  `step`: step sizes at equal eps N, and MALA beside ULA;
 - `floor`: training images in place of samples;
-- `rival`: other methods at about the cost of ULA, three passes a gradient step (notebook 07 measures it).
+- `rival`: other methods at about the cost of ULA, three passes a gradient step (notebook 07 measures it);
+- `detector`: of faces alone, the share in which `face_detector` finds one; `real`: their floor.
 """
 
 import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 
+from data.recipes.face_detector import DETECTOR, has_face
 from data.recipes.study import Jobs, chains, measure, run_jobs, scaled, training_images, ula_chains
 from utils.checkpoints import read_card
 from utils.config import pick_device
 from utils.density_ratio import logistic_loss
-from utils.images import load_cifar10, load_faces, to_uint8
+from utils.energy import latent_energy
+from utils.images import load_cifar10, load_faces, to_uint8, to_unit
 from utils.metrics.extractors import Extractor, get_extractor
 from utils.metrics.images import Reference, evaluate_features, load_reference, precision_recall
-from utils.samplers import hmc, mala
+from utils.samplers import hmc, mala, sample, ula
 from utils.selection import (
     LatentGAN,
     Samples,
@@ -43,6 +46,7 @@ from utils.zoo import load_gan, load_logit
 VERSION = 1  # of this file: raise it when a change alters results
 JUDGES = {"cifar10": ("cifar10-classifier", "efficientnet-lite2"), "celeba64": ("efficientnet-lite2",)}
 STEP_SIZE, N_STEPS = 0.05, 10
+FACES, FACE_STEPS = "celeba64-gan", (10, 20)
 SCALES = (0.6, 0.8, 1.2, 1.4, 1.6, 1.8)
 RIVALS: dict[str, Callable[..., Samples]] = {
     "MALA": partial(chains, kernel=partial(mala, 0.02), n_steps=10),
@@ -54,6 +58,29 @@ RIVALS: dict[str, Callable[..., Samples]] = {
     "DG-flow, step 0.03": partial(gradient_flow, step_size=0.03, temperature=0.01, n_steps=10),
     "DG-flow, step 0.3": partial(gradient_flow, step_size=0.3, temperature=0.01, n_steps=10),
 }
+
+
+@lru_cache(1)
+def _path(gan: LatentGAN, n: int, seed: int, step_size: float) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    energy, z = latent_energy(gan.G, gan.logit, gan.prior, precision="bfloat16"), gan.draw(n, generator)
+    settings = {"thin": min(FACE_STEPS), "chunk_size": gan.chunk_size}
+    return sample(energy, z, ula(step_size), max(FACE_STEPS), generator, **settings).path
+
+
+def ula_path(
+    gan: LatentGAN, n: int, generator: torch.Generator, *, step_size: float, n_steps: int
+) -> Samples:
+    """As `ula_chains`; the numbers of steps in FACE_STEPS share one run of the chains."""
+    z = _path(gan, n, generator.initial_seed(), step_size)[n_steps // min(FACE_STEPS)]
+    return Samples(gan.generate(z), z, n, n * n_steps, {})
+
+
+def real(gan: LatentGAN, n: int, generator: torch.Generator, *, data: str, split: str) -> Samples:
+    """Real images in place of samples, for the floor."""
+    images = (load_cifar10 if data == "cifar10" else load_faces)(split).images
+    x = to_unit(images[torch.randperm(len(images), generator=generator)[:n]]).to(pick_device())
+    return Samples(x, torch.zeros(n, 1), 0, 0, {})
 
 
 def contrast_matched(images: Tensor, real: Tensor) -> Tensor:
@@ -125,6 +152,8 @@ def work(settings: dict) -> dict:
     }
     if settings["matched"]:
         images = contrast_matched(images, real_images(settings["data"]))
+    if "detector" in settings:
+        row["faces"] = sum(has_face(images, settings["detector"])) / n
     for name, about in settings["judges"].items():
         extractor = get_extractor(name)
         row[name] = score(images, extractor, load_reference(extractor, about["split"], about["data"]))
@@ -145,7 +174,8 @@ def job(
     """Settings of one set of samples; those of one seed share their starts."""
     data, kind = gan.split("-")[0], kind or read_card(f"{gan}-logits")["chosen"]
     given = {"part": part, "method": method, "call": call, "n": n, "seed": seed, "matched": matched}
-    judges = {name: measure(name, "test", data) for name in JUDGES[data]}
+    judges = {name: measure(name, "test", data) for name in JUDGES[data] if part != "detector"}
+    given |= {"detector": DETECTOR} if data == "celeba64" else {}
     networks = {"gan": fingerprint(gan), "logits": fingerprint(f"{gan}-logits"), "logit": kind}
     return given | networks | {"data": data, "judges": judges, "version": VERSION}
 
@@ -153,6 +183,32 @@ def job(
 def by_name(settings: list[dict]) -> dict[str, dict]:
     name = "{part}, {gan[checkpoint]}, {logit}, {method}, matched {matched}, n {n}, seed {seed}"
     return {name.format(**job): job for job in settings}
+
+
+def face_jobs() -> list[dict]:
+    """The settings of the entries of `image/celeba64`, the most wanted first."""
+    card = read_card(f"{FACES}-logits")
+    new = partial(job, gan=FACES, kind=card["chosen"])
+    real_ones = {
+        "real test": partial(real, data="celeba64", split="test"),
+        "CIFAR-10 test": partial(real, data="cifar10", split="test"),
+    }
+    alone = {"generator": generator_only}
+    controls = {f"scale {s}": partial(scaled, scale=s) for s in (0.8, 1.2)}
+    paths = {f"ULA {n}": partial(ula_path, step_size=STEP_SIZE, n_steps=n) for n in FACE_STEPS}
+    found = []
+    for seed in range(2):
+        for method in (real_ones | alone | controls).items():
+            found += [new("detector", *method, 1000, seed=seed)]
+        found += [new("final", *method, 200, seed=seed) for method in (alone | paths).items()]
+        found += [new("control", *method, 200, seed=seed) for method in controls.items()]
+        found += [new("control", "generator", generator_only, 200, seed=seed, matched=True)]
+        found += [new("real", "train", partial(real, data="celeba64", split="train"), 200, seed=seed)]
+    if other := [kind for kind in ("maps 3", "maps line") if kind != card["chosen"]]:
+        found += [
+            new("logit", "ULA 10", partial(ula_chains, step_size=STEP_SIZE, n_steps=10), 200, kind=other[0])
+        ]
+    return found
 
 
 def jobs() -> Jobs:
@@ -176,7 +232,7 @@ def jobs() -> Jobs:
     call = partial(ula_chains, step_size=0.2, n_steps=3)
     found += [job("step", "ULA 0.2 x 3", call, 500)]
     found += [job("floor", "training images", training_images, n) for n in (500, 1000)]
-    return {"image/cifar10": by_name(found)}
+    return {"image/cifar10": by_name(found), "image/celeba64": by_name(face_jobs())}
 
 
 if __name__ == "__main__":

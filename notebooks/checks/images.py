@@ -186,6 +186,20 @@ def check_slerp(a: normal(4), b: lambda g: 2 * normal(4)(g), t: uniform(0.1, 0.4
     yield "the angle is missing: the inner product is its cosine", path(a, b, t, cosine)
 
 
+@exercise(inputs=lambda g: tuple(law(g) for law in (uniform(0.3, 0.9), whole(100, 500)) * 2))
+def check_ratio_of_shares(p, n, q, m):
+    ratio, of_p, of_q = p / q, (1 - p) / (n * p), (1 - q) / (m * q)  # squared relative errors
+    one = ratio * math.sqrt(n * of_p + m * of_q)
+    yield "right", (ratio, ratio * math.sqrt(of_p + of_q))
+    yield "the error of the lower share is missing", (ratio, ratio * math.sqrt(of_p))
+    yield "relative errors do not add, their squares do", (ratio, ratio * (math.sqrt(of_p) + math.sqrt(of_q)))
+    yield "that is the error of the difference", (ratio, math.sqrt(p * (1 - p) / n + q * (1 - q) / m))
+    yield "that is the relative error: it has to be times the ratio", (ratio, math.sqrt(of_p + of_q))
+    yield "that is the error of one image: a share is a mean over many", (ratio, one)
+    yield "that is the variance", (ratio, ratio**2 * (of_p + of_q))
+    yield "the ratio is upside down", (1 / ratio, math.sqrt(of_p + of_q) / ratio)
+
+
 def check_errors_below(a: uniform(8, 12), s_a: uniform(0.2, 0.5), b: uniform(5, 9), s_b: uniform(0.2, 0.5)):
     yield "right", (a - b) / math.hypot(s_a, s_b)
     yield "standard errors were added like numbers: they are independent", (a - b) / (s_a + s_b)

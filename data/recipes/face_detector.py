@@ -1,0 +1,51 @@
+"""In which share of images does a face detector that had no part in training find a frontal face?
+
+Viola and Jones' cascade of Haar features (2001), as OpenCV ships it up to version 4. It is no part of the
+course's environment: `python run.py python -m pip install "opencv-python-headless<5"`.
+"""
+
+from functools import cache
+
+from torch import Tensor
+
+PACKAGE = '"opencv-python-headless<5"'
+DETECTOR = {
+    "cascade": "haarcascade_frontalface_default.xml",
+    "side": 192,  # pixels of the enlarged image
+    "smallest": 96,  # pixels of the smallest face
+    "scale_factor": 1.1,
+    "neighbours": 5,
+}
+
+
+@cache
+def _cascade(name: str):
+    try:
+        import cv2
+
+        path = cv2.data.haarcascades + name
+        found = cv2.CascadeClassifier(path)
+    except (ImportError, AttributeError) as error:
+        raise ImportError(f"the face detector needs a package: pip install {PACKAGE}") from error
+    if found.empty():
+        raise ImportError(f"{path} is missing: pip install {PACKAGE}")
+    cv2.setNumThreads(1)
+    return found
+
+
+def has_face(images: Tensor, settings: dict = DETECTOR) -> list[bool]:
+    """Whether the detector finds a frontal face in each of the uint8 images (n, 3, s, s).
+
+    Raises ImportError, with the remedy, where OpenCV 4 is not installed.
+    """
+    cascade = _cascade(settings["cascade"])
+    import cv2
+
+    side, least = settings["side"], settings["smallest"]
+    options = {"scaleFactor": settings["scale_factor"], "minNeighbors": settings["neighbours"]}
+    found = []
+    for image in images.permute(0, 2, 3, 1).contiguous().numpy():
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        grey = cv2.resize(grey, (side, side), interpolation=cv2.INTER_CUBIC)
+        found.append(len(cascade.detectMultiScale(grey, minSize=(least, least), **options)) > 0)
+    return found
