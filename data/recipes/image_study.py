@@ -14,7 +14,7 @@ the studies `image/cifar10` and `image/celeba64`. Parts:
 
 import math
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -22,15 +22,25 @@ from sklearn.model_selection import cross_val_predict
 from torch import Tensor
 
 from data.recipes.face_detector import DETECTOR, has_face
-from data.recipes.study import Jobs, chains, measure, run_jobs, scaled, training_images, ula_chains
+from data.recipes.study import (
+    FACE_STEPS,
+    Jobs,
+    chains,
+    measure,
+    real,
+    run_jobs,
+    scaled,
+    training_images,
+    ula_chains,
+    ula_path,
+)
 from utils.checkpoints import read_card
 from utils.config import pick_device
 from utils.density_ratio import logistic_loss
-from utils.energy import latent_energy
-from utils.images import load_cifar10, load_faces, to_uint8, to_unit
+from utils.images import load_cifar10, load_faces, to_uint8
 from utils.metrics.extractors import Extractor, get_extractor
 from utils.metrics.images import Reference, evaluate_features, load_reference, precision_recall
-from utils.samplers import hmc, mala, sample, ula
+from utils.samplers import hmc, mala
 from utils.selection import (
     LatentGAN,
     Samples,
@@ -46,7 +56,7 @@ from utils.zoo import load_gan, load_logit
 VERSION = 1  # of this file: raise it when a change alters results
 JUDGES = {"cifar10": ("cifar10-classifier", "efficientnet-lite2"), "celeba64": ("efficientnet-lite2",)}
 STEP_SIZE, N_STEPS = 0.05, 10
-FACES, FACE_STEPS = "celeba64-gan", (10, 20)
+FACES = "celeba64-gan"
 SCALES = (0.6, 0.8, 1.2, 1.4, 1.6, 1.8)
 RIVALS: dict[str, Callable[..., Samples]] = {
     "MALA": partial(chains, kernel=partial(mala, 0.02), n_steps=10),
@@ -58,29 +68,6 @@ RIVALS: dict[str, Callable[..., Samples]] = {
     "DG-flow, step 0.03": partial(gradient_flow, step_size=0.03, temperature=0.01, n_steps=10),
     "DG-flow, step 0.3": partial(gradient_flow, step_size=0.3, temperature=0.01, n_steps=10),
 }
-
-
-@lru_cache(1)
-def _path(gan: LatentGAN, n: int, seed: int, step_size: float) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    energy, z = latent_energy(gan.G, gan.logit, gan.prior, precision="bfloat16"), gan.draw(n, generator)
-    settings = {"thin": min(FACE_STEPS), "chunk_size": gan.chunk_size}
-    return sample(energy, z, ula(step_size), max(FACE_STEPS), generator, **settings).path
-
-
-def ula_path(
-    gan: LatentGAN, n: int, generator: torch.Generator, *, step_size: float, n_steps: int
-) -> Samples:
-    """As `ula_chains`; the numbers of steps in FACE_STEPS share one run of the chains."""
-    z = _path(gan, n, generator.initial_seed(), step_size)[n_steps // min(FACE_STEPS)]
-    return Samples(gan.generate(z), z, n, n * n_steps, {})
-
-
-def real(gan: LatentGAN, n: int, generator: torch.Generator, *, data: str, split: str) -> Samples:
-    """Real images in place of samples, for the floor."""
-    images = (load_cifar10 if data == "cifar10" else load_faces)(split).images
-    x = to_unit(images[torch.randperm(len(images), generator=generator)[:n]]).to(pick_device())
-    return Samples(x, torch.zeros(n, 1), 0, 0, {})
 
 
 def contrast_matched(images: Tensor, real: Tensor) -> Tensor:
@@ -199,15 +186,11 @@ def face_jobs() -> list[dict]:
     found = []
     for seed in range(2):
         for method in (real_ones | alone | controls).items():
-            found += [new("detector", *method, 1000, seed=seed)]
-        found += [new("final", *method, 200, seed=seed) for method in (alone | paths).items()]
-        found += [new("control", *method, 200, seed=seed) for method in controls.items()]
-        found += [new("control", "generator", generator_only, 200, seed=seed, matched=True)]
-        found += [new("real", "train", partial(real, data="celeba64", split="train"), 200, seed=seed)]
-    if other := [kind for kind in ("maps 3", "maps line") if kind != card["chosen"]]:
-        found += [
-            new("logit", "ULA 10", partial(ula_chains, step_size=STEP_SIZE, n_steps=10), 200, kind=other[0])
-        ]
+            found += [new("detector", *method, 500, seed=seed)]
+        found += [new("final", *method, 100, seed=seed) for method in (alone | paths).items()]
+        found += [new("control", *method, 100, seed=seed) for method in controls.items()]
+        found += [new("control", "generator", generator_only, 100, seed=seed, matched=True)]
+        found += [new("real", "train", partial(real, data="celeba64", split="train"), 100, seed=seed)]
     return found
 
 
