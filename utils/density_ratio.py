@@ -58,11 +58,11 @@ class FeatureHead(nn.Module):
         return self
 
     def from_features(self, features: Tensor) -> Tensor:
-        return self.net(features.float()).squeeze(1)  # (n, f) -> (n,)
+        return self.net(features.to(self.net[0].weight.dtype)).squeeze(1)  # (n, f) -> (n,)
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # nats, not the rounding of bfloat16
-            return self.from_features(self.body.features(x.float()))
+            return self.from_features(self.body.features(x.to(self.net[0].weight.dtype)))
 
     @torch.no_grad()
     def fit(self, real: Tensor, fake: Tensor, penalty: float = 3.0, seed: int = 0) -> "FeatureHead":
