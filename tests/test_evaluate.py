@@ -72,7 +72,8 @@ def test_keys_mean_what_they_mean_for_images_in_every_table(tmp_path):
     z = torch.cat([chain.z for chain in chains])
     expected = evaluate_images(to_uint8(G(z)), extractor, reference)
     assert {"frechet_distance", "kernel_distance", "classifier_score"} <= expected.keys()
-    assert row | expected == row  # each number, to the last digit
+    for key, value in expected.items():  # up to the order of sums over blocks
+        assert row[key] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-6)), key
     assert row["acceptance"] == pytest.approx(torch.cat([c.acceptance for c in chains]).mean().item())
     assert row["acceptance"] < 1 and row["logit_mean"] == pytest.approx(logit(G(z)).mean().item(), rel=1e-5)
 

@@ -63,8 +63,6 @@ class TrainConfig:
         if unknown := [name for name in self.augment if name not in POLICIES]:
             raise ValueError(f"augment={self.augment} has {unknown}; choose among {', '.join(POLICIES)}")
         penalties = (self.r1_weight, self.gradient_penalty_weight, self.pulling_away_weight)
-        if self.compile and self.r1_weight and self.r1_every > 1 and torch.cuda.is_available():
-            raise ValueError("compile=True records one step for all on a GPU; use r1_every=1")
         if self.share_fakes and (self.d_steps > 1 or any(penalties) or self.weight_clip):
             raise ValueError("share_fakes=True allows one discriminator step and no penalties")
 
@@ -147,6 +145,8 @@ class _Run:
         self.G_ema = copy_network(G).requires_grad_(False)
         self.device = next(G.parameters()).device
         self.graph = config.compile and self.device.type == "cuda"
+        if self.graph and config.r1_weight and config.r1_every > 1:
+            raise ValueError("compile=True records one step for all on a GPU; use r1_every=1")
         D.requires_grad_(True)  # an interrupted call may have left it off
         trained = [p for p in D.parameters() if p.requires_grad]  # a projected D is frozen in part
         options = {"betas": config.betas, "capturable": self.graph}

@@ -121,7 +121,11 @@ def graded(path: Path, folder: Path, timeout: float) -> list[Row]:
         last = (run.stderr.splitlines() or ["no output"])[-1]
         said = {task.check: f"the grader's process ended: {last}" for task in tasks}
     inside = path.relative_to(folder)
-    student = "/".join(inside.parts[:-1]) or inside.name.removesuffix(solved.name).strip("_- ") or "."
+    student = (
+        (inside.parent.as_posix() if inside.parent.name else "")
+        or inside.name.removesuffix(solved.name).strip("_- ")
+        or "."
+    )
     rows = []
     for exercise, check, name in tasks:
         label = f"{'B' if exercise.difficulty == 'build' else ''}{exercise.number} {name or exercise.title}"
