@@ -374,7 +374,7 @@ def test_links_of_the_book_are_settings(tab):
     page = tab("play=0")
     for settings in {settings for links in LINKS.values() for settings, _ in links}:
         page.evaluate(
-            "settings => { history.replaceState(null, , `#${settings}`); readHash(); state.play = 1; }",
+            "settings => { history.replaceState(null, '', `#${settings}`); readHash(); state.play = 1; }",
             settings,
         )
         assert sorted(page.evaluate("hash().slice(1).split('&')")) == sorted(settings.split("&")), settings
