@@ -146,9 +146,23 @@ def build(check: Check | Callable[..., dict], answer: Callable) -> Callable:
         grade(check, answer)
     except NotYet as problem:
         print(f"{name}: {problem}\nUntil it is right, the page goes on with the course's.")
-        return check.course
+        return _called_as(answer, check.course)
     print(f"{name}: right; from here on this page uses yours.")
     return answer
+
+
+def _called_as(answer: object, course: Callable) -> Callable:
+    """`course`, with the defaults that the student's function has: the page's calls stay what they are."""
+    if not inspect.isfunction(answer):
+        return course
+    signature = inspect.signature(answer)
+
+    def with_defaults(*given: object, **named: object) -> object:
+        bound = signature.bind(*given, **named)
+        bound.apply_defaults()
+        return course(*bound.args, **bound.kwargs)
+
+    return with_defaults
 
 
 def grade(check: Check, answer: Callable, seed: int | None = None) -> None:

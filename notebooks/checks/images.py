@@ -83,7 +83,7 @@ def check_frechet_features(a, b):
 
 
 def check_kernel_distance(x: normal(7, 3), y: lambda g: 1 + normal(5, 3)(g)):
-    def of(power=3, divisor=3, one=1.0, cross=2, diagonal=False, count=1):
+    def of(power=3, divisor=x.shape[1], one=1.0, cross=2, diagonal=False, count=1):
         def k(a, b):
             return (a @ b.T / divisor + one) ** power
 
