@@ -19,13 +19,14 @@ from utils.energy import LogDensity, latent_energy
 from utils.plotting import COLOURS, image_grid, show_density, show_function, show_points
 from utils.samplers import Chain, Energy, State, mala, sample, ula
 
-# For the browser. A focused slider's arrow keys are its own, not the notebook's; a slider without its kernel
-# says so. The picture cannot load: that runs the line after `onerror`.
+# For the browser. A focused slider's arrow keys are its own, not the notebook's, which keeps Ctrl+S and all
+# other letters; a slider without its kernel says so. The picture cannot load: that runs the line after
+# `onerror`.
 FRONT_END = """<style>.course-lost {display: none; color: #D55E00}
 .jupyter-widgets-disconnected .course-lost {display: inline}</style>
 <span class="course-lost">The kernel has been restarted: run this cell again.</span>
-<img src="data:," style="display: none" onerror="document.addEventListener('focusin', ({target}) =&gt;
-target.closest('.noUi-handle')?.setAttribute('data-lm-suppress-shortcuts', ''))">"""
+<img src="data:," style="display: none" onerror="window.addEventListener('keydown', ({target, key}) =&gt;
+target.closest?.('.noUi-handle')?.toggleAttribute('data-lm-suppress-shortcuts', key.length &gt; 1), true)">"""
 
 
 def explore(draw: Callable[..., None], **controls: widgets.DOMWidget) -> None:
