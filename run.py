@@ -1,6 +1,6 @@
 """Set everything up in `.venv` and run a job; needs Python >= 3.11 and PyPI, nothing else.
 
-    python run.py cifar10          execute notebooks/10_cifar10.ipynb from its checkpoint, remake its GIF
+    python run.py cifar10          execute notebooks/11_cifar10.ipynb from its checkpoint, remake its GIF
     python run.py test             run all tests: unit, structure, notebooks
     python run.py lab              open the notebooks in JupyterLab
 
@@ -76,7 +76,7 @@ def set_up(cpu: bool) -> None:
 
 def cifar10(arguments: list[str]) -> int:
     """Execute the notebook into `build/` and remake its GIF. What `fast` makes never replaces the GIF."""
-    status = run("-m", "notebooks.tools.execute", "notebooks/10_cifar10.ipynb", *arguments)
+    status = run("-m", "notebooks.tools.execute", "notebooks/11_cifar10.ipynb", *arguments)
     if status == 0 and os.environ.get("COURSE_BUDGET") != "fast":
         status = run("-m", "gifs", "cifar10")
     return status
@@ -143,7 +143,7 @@ JOBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "setup": (lambda _: 0, "only set up"),
     "test": (test, "run all tests; arguments go to pytest"),
     "lab": (lab, "open the notebooks in JupyterLab"),
-    "cifar10": (cifar10, "execute notebook 10 into build/ and remake its animation"),
+    "cifar10": (cifar10, "execute notebook 11 into build/ and remake its animation"),
     "gifs": (module("gifs"), "make the animations anew"),
     "book": (module("notebooks.tools.book"), "the notebooks as a site, into build/book"),
     "playground": (module("notebooks.tools.playground"), "one page that samples live in a browser"),

@@ -1,4 +1,4 @@
-"""An animation for notebook 11: chains on faces under three step sizes."""
+"""An animation for notebook 12: chains on faces under three step sizes."""
 
 from pathlib import Path
 

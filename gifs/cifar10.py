@@ -1,4 +1,4 @@
-"""An animation for notebook 10: chains on CIFAR-10 under three step sizes."""
+"""An animation for notebook 11: chains on CIFAR-10 under three step sizes."""
 
 from pathlib import Path
 

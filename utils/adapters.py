@@ -1,7 +1,7 @@
 """A stranger's GAN as this course takes it: G from z (n, latent_dim) to x (n, *data), d from x to (n,).
 
 `as_generator` and `as_logit` learn shapes by calling the network, convert what can be converted safely, and
-refuse the rest by name. They work on a copy. Notebook 13 derives the conversions.
+refuse the rest by name. They work on a copy. Notebook 14 derives the conversions.
 """
 
 import math

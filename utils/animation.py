@@ -1,4 +1,4 @@
-"""Frames of sampling dynamics -> GIF or MP4, and `animate_chains` for any G and D of yours (notebook 13)."""
+"""Frames of sampling dynamics -> GIF or MP4, and `animate_chains` for any G and D of yours (notebook 14)."""
 
 import io
 import math
@@ -215,7 +215,7 @@ def animate_chains(
 
     Args:
         G: z (n, *latent) -> images (n, 3 or 1, h, w) in [-1, 1], or points (n, 2); in evaluation mode.
-        logit: d, x -> (n,), the logit in nats (no probability); in evaluation mode (see notebook 13).
+        logit: d, x -> (n,), the logit in nats (no probability); in evaluation mode (see notebook 14).
         path: of the animation, returned; ends in .gif or .mp4.
         step_size: eps of the Langevin step; for several, panels from the same starts stand side by side.
         n_steps, n_frames: steps of a chain; most frames, evenly spaced from step 0 to the last.

@@ -39,7 +39,7 @@ class FeatureHead(nn.Module):
     """d(x) on frozen features f(x) (n, body.feature_dim): a line, or one hidden layer of `hidden` units.
 
     It sees what the features show and nothing else: a log ratio of the laws of f(x). Few features and a
-    ridge penalty keep the classes overlapping, as a guide needs (notebook 10).
+    ridge penalty keep the classes overlapping, as a guide needs (notebook 11).
     """
 
     def __init__(self, body: nn.Module, hidden: int = 128):
@@ -68,8 +68,8 @@ class FeatureHead(nn.Module):
     def fit(self, real: Tensor, fake: Tensor, penalty: float = 3.0, seed: int = 0) -> "FeatureHead":
         """Fit to features (n, f) and (m, f) by the logistic loss with a ridge penalty, by scikit-learn.
 
-        `penalty` is `alpha` of `MLPClassifier`, which holds out a tenth and stops early; of the line, n times
-        the penalty on the mean loss. Both classes weigh the same.
+        `penalty` is `alpha` of `MLPClassifier`, which holds out a tenth and stops early, and of the line
+        1 / C: weights w cost penalty |w|^2 / 2 beside the sum of the losses. Both classes weigh the same.
         """
         x = torch.cat([real, fake]).double()
         mean, std = x.mean(0), x.std(0).clamp_min(1e-9)
@@ -171,7 +171,7 @@ def fit_logit(
     falls linearly to 0. Returns [(step, held-out loss)].
 
     Where supports hardly overlap, as on images, a fit to the end separates well and guides badly: check
-    every few steps there, and fit a `CoarseLogit` or a `FeatureHead` (notebooks 10 and 11).
+    every few steps there, and fit a `CoarseLogit` or a `FeatureHead` (notebooks 11 and 12).
     """
     generator = torch.Generator().manual_seed(seed)
     weights = [p for p in logit.parameters() if p.requires_grad]

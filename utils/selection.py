@@ -141,7 +141,7 @@ def ex2mcmc(
 
     The state and n_particles - 1 draws of q make a pool, of which one is picked by weights exp(-E) / q; then
     n_moves of MALA. Both leave exp(-E) invariant. MALA needs the gradient where it starts: it is computed
-    anew after the jump, and notebook 12 shows the bias of leaving that out. A step costs n_particles - 1
+    anew after the jump, and notebook 13 shows the bias of leaving that out. A step costs n_particles - 1
     energies and 1 + n_moves gradients. The acceptance of a chain is that of its jumps.
 
     Args:

@@ -1,7 +1,7 @@
 """Pictures with sliders: a plain function draws a picture from settings, a thin wrapper adds the sliders.
 
 The picture below the sliders is an ordinary output, replaced while they move, so that saving keeps the last
-one and it shows wherever notebooks do. Introduced in notebook 00; the one for images in notebook 11.
+one and it shows wherever notebooks do. Introduced in notebook 00; the one for images in notebook 12.
 """
 
 import io

@@ -135,7 +135,7 @@ def refit(
     from `draw_real` too. A little R1 keeps d from growing without bound where there are data but hardly any
     samples. Of images d sees means over blocks alone, 8 on a side, and the fit stops as soon as the loss on
     `draw_held_out`, images that draw_real never gives, stays above its best: supports of images hardly
-    overlap, and a d that separates them guides worse than none (notebooks 10 and 11).
+    overlap, and a d that separates them guides worse than none (notebooks 11 and 12).
 
     Raises:
         ValueError: draw_held_out is missing where draw_real gives images.

@@ -6,7 +6,7 @@ features never saw; Platt's line and the choice use validation, the reported fig
 
 Chosen is the least held-out loss among those whose weights e^d are worth a tenth of the samples at least, or
 without such the one whose weights are worth most: a guide that separates better than that guides worse
-(notebook 10). No judge of images takes part.
+(notebook 11). No judge of images takes part.
 """
 
 import argparse

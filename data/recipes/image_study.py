@@ -1,7 +1,8 @@
 """What sampling does to the image generators, and what no trick does: `python -m data.recipes.image_study`.
 
-A job is one set of samples of one generator by one method, scored by judges that neither trained nor chose:
-the CIFAR-10 classifier and EfficientNet-Lite2 (a relative of Lite0, which trained G). Notebooks 09 to 12 read
+A job is one set of samples of one generator by one method. Two judges score it: the CIFAR-10 classifier, by
+which the kind of features and the step of ULA were found, and EfficientNet-Lite2, which took part in nothing
+but is a relative of Lite0, which trained G. Notebooks 10 to 13 read
 the studies `image/cifar10` and `image/celeba64`. Parts:
 
 - `final`: the generator alone, ULA with the chosen logit, several generators and seeds;
@@ -23,16 +24,13 @@ from torch import Tensor
 
 from data.recipes.face_detector import DETECTOR, has_face
 from data.recipes.study import (
-    FACE_STEPS,
     Jobs,
     chains,
     measure,
     real,
     run_jobs,
     scaled,
-    training_images,
     ula_chains,
-    ula_path,
 )
 from utils.checkpoints import read_card
 from utils.config import pick_device
@@ -55,8 +53,8 @@ from utils.zoo import load_gan, load_logit
 
 VERSION = 1  # of this file: raise it when a change alters results
 JUDGES = {"cifar10": ("cifar10-classifier", "efficientnet-lite2"), "celeba64": ("efficientnet-lite2",)}
-STEP_SIZE, N_STEPS = 0.05, 10
-FACES = "celeba64-gan"
+STEP_SIZE, N_STEPS, SEEDS = 0.05, 10, 3
+FACES, FACE_STEPS, N_FACES = "celeba64-gan", (5, 10), 200
 SCALES = (0.6, 0.8, 1.2, 1.4, 1.6, 1.8)
 RIVALS: dict[str, Callable[..., Samples]] = {
     "MALA": partial(chains, kernel=partial(mala, 0.02), n_steps=10),
@@ -182,15 +180,15 @@ def face_jobs() -> list[dict]:
     }
     alone = {"generator": generator_only}
     controls = {f"scale {s}": partial(scaled, scale=s) for s in (0.8, 1.2)}
-    paths = {f"ULA {n}": partial(ula_path, step_size=STEP_SIZE, n_steps=n) for n in FACE_STEPS}
+    paths = {f"ULA {n}": partial(ula_chains, step_size=STEP_SIZE, n_steps=n) for n in FACE_STEPS}
     found = []
-    for seed in range(2):
+    for seed in range(SEEDS):
         for method in (real_ones | alone | controls).items():
             found += [new("detector", *method, 500, seed=seed)]
-        found += [new("final", *method, 100, seed=seed) for method in (alone | paths).items()]
-        found += [new("control", *method, 100, seed=seed) for method in controls.items()]
-        found += [new("control", "generator", generator_only, 100, seed=seed, matched=True)]
-        found += [new("real", "train", partial(real, data="celeba64", split="train"), 100, seed=seed)]
+        found += [new("final", *method, N_FACES, seed=seed) for method in (alone | paths).items()]
+        found += [new("control", *method, N_FACES, seed=seed) for method in controls.items()]
+        found += [new("control", "generator", generator_only, N_FACES, seed=seed, matched=True)]
+        found += [new("real", "train", partial(real, data="celeba64", split="train"), N_FACES, seed=seed)]
     return found
 
 
@@ -203,18 +201,24 @@ def jobs() -> Jobs:
     controls = {f"scale {s}": partial(scaled, scale=s) for s in SCALES}
     few = ("scale 0.8", "scale 1.2")
     found = []
-    for seed in range(2):
+    for seed in range(SEEDS):
         for gan in ("cifar10-gan", "cifar10-gan-1", "cifar10-gan-2"):
             found += [job("final", *method, 1000, gan=gan, seed=seed) for method in methods.items()]
             found += [job("control", name, controls[name], 1000, gan=gan, seed=seed) for name in few]
     found += [job("control", *method, 1000, matched=True) for method in methods.items()]
     found += [job("control", *control, 1000) for control in controls.items() if control[0] not in few]
-    found += [job("rival", *rival, 500) for rival in (methods | RIVALS).items()]
+    for gan, seed in (
+        *(("cifar10-gan", seed) for seed in range(SEEDS)),
+        ("cifar10-gan-1", 0),
+        ("cifar10-gan-2", 0),
+    ):
+        found += [job("rival", *rival, 500, gan=gan, seed=seed) for rival in (methods | RIVALS).items()]
     for kind in ("line", "maps line", "maps 3", "conv"):
         found += [job("logit", "ULA", methods["ULA"], 500, kind=kind)]
     call = partial(ula_chains, step_size=0.2, n_steps=3)
     found += [job("step", "ULA 0.2 x 3", call, 500)]
-    found += [job("floor", "training images", training_images, n) for n in (500, 1000)]
+    floor = partial(real, data="cifar10", split="train")
+    found += [job("floor", "training images", floor, n) for n in (500, 1000)]
     return {"image/cifar10": by_name(found), "image/celeba64": by_name(face_jobs())}
 
 

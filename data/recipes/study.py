@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -49,32 +49,6 @@ def ula_chains(
     z = gan.draw(n, generator)
     chain = sample(energy, z, ula(step_size), n_steps, generator, chunk_size=gan.chunk_size)
     return Samples(gan.generate(chain.z), chain.z, n, n * n_steps, {})
-
-
-def training_images(gan: LatentGAN, n: int, generator: torch.Generator) -> Samples:
-    """n training images of CIFAR-10: the floor of every distance to the test images."""
-    images = load_cifar10("train").images
-    x = to_unit(images[torch.randperm(len(images), generator=generator)[:n]])
-    return Samples(x, torch.zeros(n, 1), 0, 0, {})
-
-
-FACE_STEPS = (5, 10)
-
-
-@lru_cache(1)
-def _path(gan: LatentGAN, n: int, seed: int, step_size: float) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    energy, z = latent_energy(gan.G, gan.logit, gan.prior, precision="bfloat16"), gan.draw(n, generator)
-    settings = {"thin": min(FACE_STEPS), "chunk_size": gan.chunk_size}
-    return sample(energy, z, ula(step_size), max(FACE_STEPS), generator, **settings).path
-
-
-def ula_path(
-    gan: LatentGAN, n: int, generator: torch.Generator, *, step_size: float, n_steps: int
-) -> Samples:
-    """As `ula_chains`; the numbers of steps in FACE_STEPS share one run of the chains."""
-    z = _path(gan, n, generator.initial_seed(), step_size)[n_steps // min(FACE_STEPS)]
-    return Samples(gan.generate(z), z, n, n * n_steps, {})
 
 
 def real(gan: LatentGAN, n: int, generator: torch.Generator, *, data: str, split: str) -> Samples:

@@ -1,4 +1,4 @@
-"""Checks of notebooks 12 and 13."""
+"""Checks of notebooks 13 and 14."""
 
 import math
 

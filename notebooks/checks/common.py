@@ -29,6 +29,7 @@ right, and until then with the course's function; it never stops a page:
 """
 
 import copy
+import functools
 import inspect
 import math
 import traceback
@@ -157,6 +158,7 @@ def _called_as(answer: object, course: Callable) -> Callable:
         return course
     signature = inspect.signature(answer)
 
+    @functools.wraps(course)
     def with_defaults(*given: object, **named: object) -> object:
         bound = signature.bind(*given, **named)
         bound.apply_defaults()

@@ -1,4 +1,4 @@
-"""Checks of notebooks 09 to 11."""
+"""Checks of notebooks 10 to 12."""
 
 import math
 

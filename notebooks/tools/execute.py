@@ -1,4 +1,4 @@
-"""Execute a notebook: `python run.py python -m notebooks.tools.execute notebooks/10_cifar10.ipynb`.
+"""Execute a notebook: `python run.py python -m notebooks.tools.execute notebooks/11_cifar10.ipynb`.
 
 The executed copy goes to `build/`; with `--in-place` (how stored outputs are made) it replaces the notebook.
 """

@@ -1,4 +1,4 @@
-"""Make slides from the notebooks' own cells: `python run.py slides notebooks/10_cifar10.ipynb`.
+"""Make slides from the notebooks' own cells: `python run.py slides notebooks/11_cifar10.ipynb`.
 
 Without arguments all notebooks are taken. One HTML deck each goes to `build/slides`; arrow keys to the right
 go on, downwards to the next cell of the section. Which cell becomes what is set by rule in a copy, the stored

@@ -124,7 +124,7 @@ def loads() -> dict[str, Load]:
 
 
 def weeks_of(page: str) -> dict[int, tuple[list[str], list[str]]]:
-    """For each week the notebooks that all read, and those of which one is read: (09, one of 10, 11)."""
+    """For each week the notebooks that all read, and those of which one is read: (10, one of 12, 13)."""
     found = {}
     for week, names in WEEK.findall(page):
         fixed, _, choice = names.partition("one of")

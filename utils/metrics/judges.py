@@ -26,7 +26,7 @@ def jackknife(statistic: Callable[[Tensor], Tensor], rows: Tensor, n_blocks: int
 
 
 def judge(images: Tensor, extractor, reference: Reference) -> dict[str, float]:
-    """Distances and their errors, precision, recall and spread of float images (n, 3, s, s); notebook 12.
+    """Distances and their errors, precision, recall and spread of float images (n, 3, s, s); notebook 13.
 
     Precision and recall compare as many images as real features, the fewer of n and what the reference holds.
     """

@@ -5,7 +5,7 @@ features are there before training starts: four maps of a frozen EfficientNet-Li
 convolutions so that no head can ignore most of them. One small head a scale judges patches. The generator is
 a light one after FastGAN (Liu et al., 2021).
 
-The output is no log density ratio (notebook 10): a hinge loss, many heads, random projections. The d of DDLS
+The output is no log density ratio (notebook 11): a hinge loss, many heads, random projections. The d of DDLS
 is fitted afterwards, with G frozen.
 """
 
