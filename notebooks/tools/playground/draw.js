@@ -137,7 +137,9 @@ class Plane {
   }
   /** Chains at points (n, 2); `flash` holds how long ago each was rejected, `good` who is of high quality. */
   draw(heat, points, { flash, good, dots, ring, chosen, moving }) {
-    const { canvas, trails, side } = this, c = fitted(canvas), n = points.length / 2;
+    const { canvas, trails, side } = this, n = points.length / 2;
+    if (!side) return; // hidden, or not laid out yet: nothing to draw on
+    const c = fitted(canvas);
     const ratio = canvas.width / side;
     this.background(heat, dots, ratio);
     c.drawImage(this.base, 0, 0, side, side);
