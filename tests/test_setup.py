@@ -365,22 +365,24 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path, monk
     assert config.writable(tmp_path / "new" / "deep", "") and not list((tmp_path / "new" / "deep").iterdir())
 
 
-def test_large_figures_are_stored_with_a_palette_and_small_ones_as_they_are():
-    def png(image: Image.Image) -> str:
+def test_figures_get_a_palette_where_it_does_not_show_or_where_they_are_too_large():
+    def png(array: np.ndarray) -> str:
         buffer = io.BytesIO()
-        image.save(buffer, "png")
+        Image.fromarray(array.clip(0, 255).astype(np.uint8)).save(buffer, "png")
         return base64.b64encode(buffer.getvalue()).decode()
 
-    small = png(Image.new("RGB", (50, 50), "red"))
-    assert execute.shrink(small) == small
-    noise = np.random.default_rng(0).normal(0, 20, (300, 300, 1))
-    large = png(Image.fromarray((128 + noise + [0, 20, 40]).clip(0, 255).astype(np.uint8)))
-    shrunk = execute.shrink(large)
-    assert len(shrunk) < len(large) / 2
-    pictures = [
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(s))).convert("RGB"), int) for s in (large, shrunk)
-    ]
-    assert abs(pictures[0] - pictures[1]).mean() < 4
+    def seen(figure: str) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(figure))).convert("RGB"), int)
+
+    colours = np.array([128, 148, 168]) + np.random.default_rng(0).normal(0, 20, (300, 300, 1))
+    large, photograph = png(colours), png(np.random.default_rng(0).uniform(0, 255, (60, 60, 3)))
+    assert (
+        len(execute.shrink(large)) < len(large) / 2
+        and abs(seen(large) - seen(execute.shrink(large))).mean() < 4
+    )
+    assert execute.shrink(photograph) == photograph
+    lines = png(np.random.default_rng(0).integers(0, 5, (200, 200, 1)) * [50, 30, 20])
+    assert len(execute.shrink(lines)) < len(lines) and (seen(execute.shrink(lines)) == seen(lines)).all()
 
 
 @pytest.mark.parametrize(
