@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 
-from data.recipes import ebgan_study, image_study, ring_study, toy_study
+from data.recipes import digit_energy, ebgan_study, image_study, ring_study, toy_study
 from data.recipes.study import run_jobs, ula_chains
 from utils import studies
 from utils.config import ROOT
@@ -18,7 +18,7 @@ from utils.metrics.judges import jackknife, judge
 from utils.samplers import mala
 from utils.studies import described, load, plain, read, run_once, update
 
-RECIPES = [toy_study, ebgan_study, ring_study, image_study]
+RECIPES = [toy_study, ebgan_study, ring_study, image_study, digit_energy]
 JOBS = {recipe: recipe.jobs for recipe in RECIPES}
 
 
@@ -178,7 +178,16 @@ def tiny_images(monkeypatch, step_size):
     return "small"
 
 
+def tiny_digits(monkeypatch, step_size):
+    for name, value in {"CHAINS": 200, "N": 40, "MARKS": (2, 3), "ANNEALING": 3}.items():
+        monkeypatch.setattr(digit_energy, name, value)
+    few = digit_energy.COMMON | {"updates": 2, "step_size": step_size}
+    monkeypatch.setattr(digit_energy, "COMMON", few)
+    return "replay, seed 0"
+
+
 TINY = {
+    digit_energy: tiny_digits,
     toy_study: tiny_toy,
     ebgan_study: tiny_ebgan,
     ring_study: tiny_ring,

@@ -22,6 +22,7 @@ from utils.samplers import mala, sample
 
 VERSION = 1  # of this file: raise it when a change alters results
 SEEDS, BATCH, CHAINS, N, WIDE = range(3), 128, 2000, 360, 2.0  # WIDE: std of the base
+MARKS, ANNEALING = (20, 200, 1000), 1000  # steps
 COMMON = {"blur": 0.2, "replay": True, "fresh": 0.02, "temperature": 1.0, "step_size": 0.02, "chain": 20}
 COMMON |= {"lr": 1e-3, "updates": 1500, "penalty": 0.0}
 ROWS: dict[str, dict] = {  # what differs from COMMON
@@ -65,15 +66,15 @@ def strangers(test: Tensor) -> dict[str, Tensor]:
     }
 
 
-def log_partition(energy: Energy, x: Tensor, generator: torch.Generator, n: int = 200, n_steps: int = 1000):
+def log_partition(energy: Energy, x: Tensor, generator: torch.Generator, n: int = 200):
     """log Z by annealed importance sampling from the Gaussian of x (m, 64), and the useful share of n."""
     root, log_w = torch.linalg.cholesky(x.T.cov()), torch.zeros(n)
     base = torch.distributions.MultivariateNormal(x.mean(0), scale_tril=root)
     z = x.mean(0) + torch.randn(n, 64, generator=generator) @ root.T
-    for k in range(1, n_steps + 1):
+    for k in range(1, ANNEALING + 1):
         with torch.no_grad():
-            log_w -= (energy(z) + base.log_prob(z)) / n_steps
-        between = lambda z, b=k / n_steps: b * energy(z) - (1 - b) * base.log_prob(z)  # noqa: E731
+            log_w -= (energy(z) + base.log_prob(z)) / ANNEALING
+        between = lambda z, b=k / ANNEALING: b * energy(z) - (1 - b) * base.log_prob(z)  # noqa: E731
         z = sample(between, z, mala(0.02), 1, generator).z
     ess = (log_w.softmax(0).square().sum() * n).reciprocal()
     return (log_w.logsumexp(0) - math.log(n)).item(), ess.item()
@@ -107,7 +108,7 @@ def train(settings: dict, generator: torch.Generator) -> tuple[Energy, Tensor, l
         with torch.no_grad():
             for mean, now in zip(average.parameters(), energy.parameters(), strict=True):
                 mean.lerp_(now, 0.005)
-        if update % (settings["updates"] // 60) == 0:
+        if update % max(1, settings["updates"] // 60) == 0:
             history.append([update, loss.item(), fake.norm(dim=1).mean().item()])
     return average, buffer, history
 
@@ -130,7 +131,7 @@ def work(settings: dict) -> dict:
         return {"log_likelihood": score, "distance": energy_distance(drawn, blurred[1])}
     energy, buffer, history = train(settings, generator)
     marks, chains, done = {}, torch.randn(N, 64, generator=generator), 0
-    for steps in (20, 200, 1000):  # of the chains after training, from noise
+    for steps in MARKS:  # of the chains after training, from noise
         chains, done = sample(energy, chains, mala(0.02), steps - done, generator).z, steps
         marks[str(steps)] = {"distance": energy_distance(chains, blurred[1]), "picture": picture(chains)}
     log_z, ess = log_partition(energy, blurred[0], generator)
