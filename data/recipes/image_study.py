@@ -27,6 +27,7 @@ from data.recipes.study import (
     Jobs,
     chains,
     measure,
+    prior_chains,
     real,
     run_jobs,
     scaled,
@@ -215,8 +216,12 @@ def jobs() -> Jobs:
         found += [job("rival", *rival, 500, gan=gan, seed=seed) for rival in (methods | RIVALS).items()]
     for kind in ("line", "maps line", "maps 3", "conv"):
         found += [job("logit", "ULA", methods["ULA"], 500, kind=kind)]
-    call = partial(ula_chains, step_size=0.2, n_steps=3)
-    found += [job("step", "ULA 0.2 x 3", call, 500)]
+    for seed in range(SEEDS):
+        call = partial(ula_chains, step_size=0.2, n_steps=3)
+        found += [job("step", "ULA 0.2 x 3", call, 500, seed=seed)]
+        for gan in ("cifar10-gan", "cifar10-gan-1", "cifar10-gan-2"):
+            call = partial(prior_chains, step_size=STEP_SIZE, n_steps=N_STEPS)
+            found += [job("control", "no guide", call, 1000, gan=gan, seed=seed)]
     floor = partial(real, data="cifar10", split="train")
     found += [job("floor", "training images", floor, n) for n in (500, 1000)]
     return {"image/cifar10": by_name(found), "image/celeba64": by_name(face_jobs())}

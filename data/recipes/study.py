@@ -51,6 +51,15 @@ def ula_chains(
     return Samples(gan.generate(chain.z), chain.z, n, n * n_steps, {})
 
 
+def prior_chains(
+    gan: LatentGAN, n: int, generator: torch.Generator, *, step_size: float, n_steps: int
+) -> Samples:
+    """ULA on the prior alone, from the starts of `ula_chains`: a control, which moves and knows no guide."""
+    z = gan.draw(n, generator)
+    z = sample(lambda z: -gan.prior.log_prob(z), z, ula(step_size), n_steps, generator).z
+    return Samples(gan.generate(z), z, n, 0, {})
+
+
 def real(gan: LatentGAN, n: int, generator: torch.Generator, *, data: str, split: str) -> Samples:
     """Real images in place of samples, for the floor."""
     images = (load_cifar10 if data == "cifar10" else load_faces)(split).images
