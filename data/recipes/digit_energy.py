@@ -21,10 +21,10 @@ from utils.models.mlp import mlp
 from utils.samplers import mala, sample
 
 VERSION = 1  # of this file: raise it when a change alters results
-SEEDS, BATCH, CHAINS, N, WIDE = range(3), 128, 2000, 360, 2.0  # WIDE: std of the base
+SEEDS, BATCH, CHAINS, N = range(3), 128, 2000, 360
 MARKS, ANNEALING = (20, 200, 1000), 1000  # steps
 COMMON = {"blur": 0.2, "replay": True, "fresh": 0.02, "temperature": 1.0, "step_size": 0.02, "chain": 20}
-COMMON |= {"lr": 1e-3, "updates": 1500, "penalty": 0.0}
+COMMON |= {"lr": 5e-4, "updates": 1500, "penalty": 0.0}
 ROWS: dict[str, dict] = {  # what differs from COMMON
     "replay": {},
     "noise start": {"replay": False},
@@ -36,21 +36,28 @@ ROWS: dict[str, dict] = {  # what differs from COMMON
 MIXTURES = (1, 10, 30)  # components of the densities beside it
 
 
+@cache
+def digits() -> tuple[Tensor, Tensor]:
+    """Training and held-out digits, (1437, 64) and (360, 64) in [-1, 1]."""
+    return tuple(to_unit(part.images).flatten(1) for part in split_digits(0))
+
+
+@cache
+def gaussian() -> torch.distributions.MultivariateNormal:
+    """The Gaussian with the moments of the blurred training digits."""
+    x = digits()[0]
+    return torch.distributions.MultivariateNormal(x.mean(0), x.T.cov() + COMMON["blur"] ** 2 * torch.eye(64))
+
+
 class Energy(nn.Module):
-    """E(x) = net(x) + |x|^2 / (2 WIDE^2), (n, 64) -> (n,): a wide Gaussian, and what training adds."""
+    """E(x) = net(x) - log q(x), (n, 64) -> (n,): the Gaussian q of the data, tilted by a network."""
 
     def __init__(self, width: int = 128):
         super().__init__()
         self.net = mlp([64, width, width, 1], nn.SiLU)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x).squeeze(1) + x.square().sum(1) / (2 * WIDE**2)
-
-
-@cache
-def digits() -> tuple[Tensor, Tensor]:
-    """Training and held-out digits, (1437, 64) and (360, 64) in [-1, 1]."""
-    return tuple(to_unit(part.images).flatten(1) for part in split_digits(0))
+        return self.net(x).squeeze(1) - gaussian().log_prob(x)
 
 
 def strangers(test: Tensor) -> dict[str, Tensor]:
@@ -66,15 +73,14 @@ def strangers(test: Tensor) -> dict[str, Tensor]:
     }
 
 
-def log_partition(energy: Energy, x: Tensor, generator: torch.Generator, n: int = 200):
-    """log Z by annealed importance sampling from the Gaussian of x (m, 64), and the useful share of n."""
-    root, log_w = torch.linalg.cholesky(x.T.cov()), torch.zeros(n)
-    base = torch.distributions.MultivariateNormal(x.mean(0), scale_tril=root)
-    z = x.mean(0) + torch.randn(n, 64, generator=generator) @ root.T
+def log_partition(energy: Energy, generator: torch.Generator, n: int = 200) -> tuple[float, float]:
+    """log Z by annealed importance sampling from the Gaussian, and the useful share of its n weights."""
+    z = gaussian().mean + torch.randn(n, 64, generator=generator) @ gaussian().scale_tril.T
+    log_w = torch.zeros(n)
     for k in range(1, ANNEALING + 1):
         with torch.no_grad():
-            log_w -= (energy(z) + base.log_prob(z)) / ANNEALING
-        between = lambda z, b=k / ANNEALING: b * energy(z) - (1 - b) * base.log_prob(z)  # noqa: E731
+            log_w -= energy.net(z).squeeze(1) / ANNEALING
+        between = lambda z, b=k / ANNEALING: b * energy.net(z).squeeze(1) - gaussian().log_prob(z)  # noqa: E731
         z = sample(between, z, mala(0.02), 1, generator).z
     ess = (log_w.softmax(0).square().sum() * n).reciprocal()
     return (log_w.logsumexp(0) - math.log(n)).item(), ess.item()
@@ -134,7 +140,7 @@ def work(settings: dict) -> dict:
     for steps in MARKS:  # of the chains after training, from noise
         chains, done = sample(energy, chains, mala(0.02), steps - done, generator).z, steps
         marks[str(steps)] = {"distance": energy_distance(chains, blurred[1]), "picture": picture(chains)}
-    log_z, ess = log_partition(energy, blurred[0], generator)
+    log_z, ess = log_partition(energy, generator)
     with torch.no_grad():
         own = energy(blurred[1])
         noise = COMMON["blur"] * torch.randn(test_x.shape, generator=generator)
