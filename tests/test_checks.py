@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from torch.autograd import grad
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.distributions import MultivariateNormal
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from notebooks import checks
 from notebooks.checks.common import (
@@ -173,6 +174,162 @@ def test_independent_answers_are_right(name, answer):
     assert verdict(CHECKS[name], answer) == "right"
 
 
+def sq(x):
+    return x.square().sum(1)
+
+
+def log_ratio(energy, gradient, z, new, eps, T, back=None, over=lambda eps: 2 * eps, power=1.0):
+    on = gradient(z if back == "old" else new)
+    forth, back = sq(new - z + eps / 2 * gradient(z)), sq(z - new + eps / 2 * on)
+    return (energy(z) - energy(new) + (forth**power - back**power) / over(eps)) / T
+
+
+def verlet(z, p, gradient, h, L):
+    for _ in range(L):
+        z = z + h / 2 * p
+        p = p - h * gradient(z)
+        z = z + h / 2 * p
+    return z, p
+
+
+def undrifted(z, p, gradient, h, L):
+    for _ in range(L):
+        z, p = z + h * p, p - h / 2 * gradient(z)
+        p = p - h / 2 * gradient(z)
+    return z, p
+
+
+def played(players, reals, z_d, z_g, clear="first", size=1, swap=False):
+    """The first notebook's game, with optimisers cleared before each backward, after each step, or never."""
+    G, D, steps = players.G, players.D, (players.optim_d, players.optim_g)
+    losses = []
+    for x, a, b in zip(reals, *((z_g, z_d) if swap else (z_d, z_g)), strict=True):
+        row = []
+        for k, optimiser in enumerate(steps):
+            loss = softplus(-D(G(b))).mean() if k else (softplus(-D(x)) + softplus(D(G(a).detach()))).mean()
+            if clear == "first":
+                optimiser.zero_grad()
+            (loss := loss if k else size * loss).backward()
+            optimiser.step()
+            if clear == "last":
+                optimiser.zero_grad()
+            row.append(loss.item())
+        losses.append(row)
+    return torch.tensor(losses)
+
+
+def jacobians(G, z):
+    return torch.autograd.functional.jacobian(lambda z: G(z).sum(0), z).transpose(0, 1)
+
+
+def shares(x, means, radius, power=1, p=2.0, least=0.0, own=False):
+    distance, nearest = torch.cdist(x, means, p=p).min(1)
+    near, everything = (
+        torch.bincount(i, minlength=len(means)) for i in (nearest[distance**power <= radius], nearest)
+    )
+    return int((near / (everything if own else len(x)) >= least).sum())
+
+
+def two_psi(u, w, p, regret, q, by=torch.abs, last="rest", upside=1):
+    """The local bound as one writes it from its hints, with a slip in it."""
+    order = by(u).argsort()
+    B = u.abs()[order][(p[order].cumsum(0) < q).sum()]
+    psi = lambda t: (torch.expm1(t) - t) / t**2  # noqa: E731
+    inside, over = u.abs() <= B, (psi(B) / psi(-B)) ** upside
+    outside = ~inside if last == "rest" else inside
+    return 2 * (1 + w[inside].max()) * over * regret + (p * (u.exp() - 1 - u))[outside].sum()
+
+
+BY_A_STUDENT = [  # tried by a reader who had seen the student's pages only: (check, what was said, answer)
+    ("langevin_step", "twice the size", lambda z, g, e, T, n: z - e * g + math.sqrt(2 * e * T) * n),
+    ("langevin_step", "belongs to the noise", lambda z, g, e, T, n: z - e / 2 * g / T + math.sqrt(e) * n),
+    (
+        "langevin_step",
+        "its own noise",
+        lambda z, g, e, T, n: z - e / 2 * g + (e * T) ** 0.5 * torch.randn_like(z),
+    ),
+    ("log_acceptance", "the way back starts", lambda *given: log_ratio(*given, back="old")),
+    ("log_acceptance", "multiplies where", lambda *given: log_ratio(*given, over=lambda e: 2 / e)),
+    ("log_acceptance", "are squared", lambda *given: log_ratio(*given, power=0.5, over=lambda e: 2 * e)),
+    ("log_acceptance", "r itself", lambda *given: log_ratio(*given).exp()),
+    ("leapfrog", "between two half drifts", verlet),
+    ("leapfrog", "after the half kick", undrifted),
+    (
+        "ula_variance",
+        "too cautious",
+        lambda e, s, T: T * s**2 / (1 - e / 4 / s**2) if e < 2 * s**2 else math.inf,
+    ),
+    (
+        "ula_variance",
+        "not depend on T",
+        lambda e, s, T: T * s**2 / (1 - e / 4 / s**2) if e < 4 * s**2 * T else math.inf,
+    ),
+    ("ar1_effective_sample_size", "that alternates", lambda a, n: min(n, n * (1 - a) / (1 + a))),
+    ("ar1_effective_sample_size", "errors that alternate", lambda a, n: n * (1 - abs(a)) / (1 + abs(a))),
+    ("score_matching", "no gradient", lambda energy, x: matching(energy, x).item()),
+    ("play", "are still there", lambda *given: played(*given, clear="never")),
+    ("play", "clear just before", lambda *given: played(*given, clear="last")),
+    ("play", "not averaged", lambda *given: played(*given, size=0.5)),
+    ("play", "latents are swapped", lambda *given: played(*given, swap=True)),
+    (
+        "stable_logistic_loss",
+        "nan at logits",
+        CHECKS["check_stable_logistic_loss"].wrong["the gradient is nan at logits of 1000"],
+    ),
+    ("non_saturating_loss", "cut off", lambda d: softplus(-d).mean().item()),
+    ("generator_gradients", "tuple of 2", lambda d: -d.sigmoid()),
+    ("affine_pushforward", "not taken away", lambda x, A, b: MultivariateNormal(0 * b, A @ A.T).log_prob(x)),
+    ("mode_count", "squared, the radius", lambda x, m, r, least: shares(x, m, r, 2, least=least)),
+    ("mode_count", "a sum of coordinates", lambda x, m, r, least: shares(x, m, r, p=1.0, least=least)),
+    ("mode_count", "not that of all points", lambda x, m, r, least: shares(x, m, r, least=least, own=True)),
+    ("importance_mean", "by n once more", lambda f, d: ((w := d.softmax(0)) @ f / len(d), 1 / (w @ w))),
+    (
+        "importance_mean",
+        "asks for normalised",
+        lambda f, d: (d.softmax(0) @ f, 1 / (2 * d - 2 * d.max()).exp().sum()),
+    ),
+    ("latent_energy", "no gradient", lambda z, G, d: (sq(z) / 2 - d(G(z))).detach()),
+    ("latent_energy", "not their mean", lambda z, G, d: z.square().mean(1) / 2 - d(G(z))),
+    ("kl_of_logit", "n is missing", lambda d, star: (d - star).logsumexp(0) - (d - star).mean()),
+    ("local_bound", "upside down", lambda *given: two_psi(*given, upside=-1)),
+    ("local_bound", "with its sign", lambda *given: two_psi(*given, by=torch.clone)),
+    ("local_bound", "over A", lambda *given: two_psi(*given, last="inside")),
+    ("acceptance_in_dimension", "below", lambda m, s, k: (s * math.exp(-(m**2) / 2 * (1 - s**2))) ** k),
+    ("pull_back", "not to z", lambda z, G, log_p: log_p(z) + jacobians(G, z).det().abs().log()),
+    ("uniform_prior", "not the logistic", lambda u, G, d: sq(u) / 2 - d(G(2 * u.sigmoid() - 1))),
+    ("uniform_prior", "no gradient", lambda u, G, d: (sq(u) / 2 - d(G(torch.erf(u / 2**0.5)))).detach()),
+]
+
+
+@pytest.mark.parametrize(("name", "say", "answer"), BY_A_STUDENT)
+def test_what_a_student_wrote_is_named(name, say, answer):
+    for seed in range(2):
+        assert say in verdict(CHECKS[f"check_{name}"], answer, seed)
+
+
+RIGHT_TOO = [  # right, if written in another way than the page's
+    ("log_acceptance", log_ratio),
+    ("play", lambda *given: played(*given).double()),
+    ("generator_gradients", lambda d: torch.stack([-d.sigmoid(), d.sigmoid() - 1])),
+    ("affine_pushforward", lambda x, A, b: MultivariateNormal(b, A @ A.T).log_prob(x)),
+    ("mode_count", lambda x, m, r, least: shares(x, m, r, least=least)),
+    (
+        "ar1_effective_sample_size",
+        lambda a, n: round(n / (1 + 2 * sum((1 - t / n) * a**t for t in range(1, 500)))),
+    ),
+    ("importance_mean", lambda f, d: torch.stack([(w := d.softmax(0)) @ f, 1 / (w @ w)])),
+    ("local_bound", lambda *given: two_psi(*given).item()),
+    ("latent_energy", lambda z, G, d: -torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1) - d(G(z))),
+    ("uniform_prior", lambda u, G, d: sq(u) / 2 - d(G(torch.erf(u / 2**0.5)))),
+    ("pull_back", lambda z, G, log_p: log_p(G(z)) + torch.linalg.slogdet(jacobians(G, z))[1]),
+]
+
+
+@pytest.mark.parametrize(("name", "answer"), RIGHT_TOO)
+def test_another_way_is_right_too(name, answer):
+    assert verdict(CHECKS[f"check_{name}"], answer) == "right"
+
+
 NAN = float("nan")
 NUMBERS = [NAN, math.inf, 0.0, 1, True, 1j, (1.0, 2.0), (NAN, NAN), (None, None), [1.0, 2.0], np.zeros(3)]
 OBJECTS = ["\u00e9", {}, int, np.array([None, "x"]), lambda *given: torch.zeros(4)]
@@ -217,7 +374,9 @@ def test_grading_leaves_the_global_generator_and_draws_afresh():
     seen, before = [], torch.get_rng_state()
     for _ in range(2):
         verdict(Check(double_it), lambda x, factor: (seen.append(x), torch.randn(5))[1])
-    assert torch.equal(before, torch.get_rng_state()) and len({x[0].item() for x in seen}) == len(seen)
+    assert torch.equal(before, torch.get_rng_state())
+    assert len({x[0].item() for x in seen}) == 6 and len(seen) == 8  # wrong: a second look at the same inputs
+    assert "draws its own noise" in verdict(Check(double_it), lambda x, factor: torch.randn(5))
 
 
 def test_a_stub_and_a_mistake_are_shown_without_a_traceback(capsys):

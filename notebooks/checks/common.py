@@ -86,6 +86,11 @@ def whole(low: int, high: int) -> Callable[[Generator], int]:
     return lambda generator: int(torch.randint(low, high + 1, (), generator=generator))
 
 
+def attached(value: object) -> bool:
+    """Whether a result can train what it was computed from: a tensor that has not left its graph."""
+    return isinstance(value, Tensor) and value.requires_grad
+
+
 def exercise(**options: object) -> Callable[[Callable], Callable]:
     """Give a table options.
 
@@ -191,10 +196,17 @@ def grade(check: Check, answer: Callable, seed: int | None = None) -> None:
         if seen[0] is None:
             raise Unfinished("nothing returned yet. Fill in the stub and run this cell again.")
         wanted = [_right_of(check.table(*map(_double, case))) for case in cases]
+        seen = [_taken_apart(value, want) for value, want in zip(seen, wanted, strict=True)]
         for i in range(len(cases)):
             problem = _complaint(seen[i], wanted[i], answer)
             if problem or not (check.random or _close(check, seen[i], wanted[i])):
                 known = _recognise(check, cases, seen, wanted, i)
+                if not (known or problem or check.random):
+                    again = _taken_apart(_run(check, answer, cases[i]), wanted[i])
+                    if _complaint(again, wanted[i]) or not _close(check, again, seen[i], mistake=True):
+                        problem = (
+                            "called twice on the same inputs it gives two results: it draws its own noise"
+                        )
                 raise NotYet(known or problem or _explain(check, seen, wanted, i))
         for say, holds in check.properties.items():
             if not all(_holds(holds, value, case) for value, case in zip(seen, cases, strict=True)):
@@ -236,6 +248,12 @@ def _run(check: Check, answer: Callable, case: tuple) -> object:
     return NotYet("an argument is changed in place: whoever passed it has lost it; make a new tensor")
 
 
+def _taken_apart(value: object, want: object) -> object:
+    """A tensor with one entry for each result that is wanted may be unpacked like a tuple of them."""
+    many = isinstance(want, tuple) and isinstance(value, Tensor) and value.dim() > 0
+    return tuple(value) if many and len(value) == len(want) else value
+
+
 def _double(value: object) -> object:
     is_float = isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.is_floating_point())
     return copy.deepcopy(value).double() if is_float else value
@@ -274,11 +292,14 @@ def _complaint(value: object, want: object, answer: Callable | None = None) -> s
         return f"{wanted} in float32 or float64 is wanted, not {dtype}"
     if (found := tuple(np.shape(value))) == shape:
         return None
+    if not shape and math.prod(found) == 1:
+        return f"one number is wanted, not a tensor of shape {found}: take the axis away"
     if not shape:
         return f"one number is wanted, not a tensor of shape {found}: is a mean or a sum missing?"
     if not found:
         return f"{wanted} is wanted, not one number: a mean or a sum too many?"
     hint = ": take the last axis away, or it will broadcast" if found == (*shape, 1) else ""
+    hint = ": a column and a row were combined; keep no axis in a sum" if found == shape * 2 else hint
     return f"{wanted} is wanted, not one of shape {found}{hint}"
 
 

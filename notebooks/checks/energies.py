@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.autograd import grad
 
-from notebooks.checks.common import exercise, normal, uniform, whole
+from notebooks.checks.common import attached, exercise, normal, uniform, whole
 
 
 def check_langevin_step(
@@ -24,9 +24,19 @@ def check_langevin_step(
     yield "the temperature is not used", z + down + eps**0.5 * noise
     yield "the noise is missing: that is gradient descent", z + down
     yield "return the new z, not the change of it", down + kick
+    yield (
+        "that is a step of twice the size, as in texts whose equation has no half",
+        z + 2 * down + 2**0.5 * kick,
+    )
+    yield "the temperature belongs to the noise, not to the gradient", z + down / T + eps**0.5 * noise
+    yield "the temperature stands at both, noise and gradient", z + down / T + kick
+    yield "the noise is not scaled", z + down + noise
 
 
-@exercise(edges=[lambda g: (4.0, 1.0, 1.0), lambda g: (5.0, 1.0, 1.0)])
+_STEPS = [(4.0, 1.0, 1.0), (5.0, 1.0, 1.0), (3.0, 1.0, 1.0), (3.0, 1.0, 0.5), (5.0, 1.0, 2.0)]
+
+
+@exercise(edges=[lambda g, step=step: step for step in _STEPS])
 def check_ula_variance(eps: uniform(0.1, 0.5), scale: uniform(0.7, 1.5), T: uniform(0.5, 2)):
     u, target = eps / (4 * scale**2), T * scale**2
     right = target / (1 - u) if u < 1 else math.inf
@@ -36,6 +46,15 @@ def check_ula_variance(eps: uniform(0.1, 0.5), scale: uniform(0.7, 1.5), T: unif
     yield "the bias has the wrong sign: ULA is too wide", target / (1 + u)
     yield "the drift takes half the step", target / (1 - 2 * u) if u != 0.5 else math.inf
     yield "beyond this step there is no stationary law: return inf", target / abs(1 - u) if u != 1 else 0.0
+    yield "that is too cautious: there is a stationary law at larger steps", right if u < 0.5 else math.inf
+    yield "whether there is a law does not depend on T", target / (1 - u) if u < T else math.inf
+    wide = eps * scale**2 / 4
+    yield "the step is divided by the square of the scale", target / (1 - wide) if wide != 1 else math.inf
+    yield (
+        "scale is a standard deviation, not a variance",
+        (T * scale / abs(1 - u * scale) if u * scale != 1 else 0.0),
+    )
+    yield "the coefficient a of the chain counts by its square", 2 * target
 
 
 def _quartic(x):
@@ -46,10 +65,18 @@ def _cubic(x):
     return x**3 + 0.2
 
 
-@exercise(inputs=lambda g: (_quartic, _cubic, normal(6, 2)(g), normal(6, 2)(g), uniform(0.5, 0.8)(g), 0.5))
+def _warm(g):
+    """A step size, and a temperature that is no simple fraction."""
+    return uniform(0.5, 0.8)(g), uniform(0.55, 0.75)(g)
+
+
+@exercise(inputs=lambda g: (_quartic, _cubic, normal(6, 3)(g), normal(6, 3)(g), *_warm(g)))
 def check_log_acceptance(energy, gradient, z, new, eps, T):
-    forth = (new - z + 0.5 * eps * gradient(z)).square().sum(1) / (2 * eps)
-    back = (z - new + 0.5 * eps * gradient(new)).square().sum(1) / (2 * eps)
+    def square(move):
+        return move.square().sum(1) / (2 * eps)
+
+    down, on = 0.5 * eps * gradient(z), 0.5 * eps * gradient(new)
+    forth, back = square(new - z + down), square(z - new + on)
     target = energy(z) - energy(new)
     yield "right", (target + forth - back) / T
     yield "the proposal densities are missing: a Langevin proposal is not symmetric", target / T
@@ -60,9 +87,37 @@ def check_log_acceptance(energy, gradient, z, new, eps, T):
     yield "the temperature is missing in the target", target + (forth - back) / T
     yield "one of the two proposal densities is missing", (target - back) / T
     yield "the minimum with 0 is not wanted here", ((target + forth - back) / T).clamp(max=0)
+    yield "that is r itself: its logarithm is wanted", ((target + forth - back) / T).exp()
+    yield (
+        "the way back starts at the new state: its gradient is another",
+        (target + forth - square(z - new + down)) / T,
+    )
+    yield (
+        "the drift of the proposal has the wrong sign",
+        (target + square(new - z - down) - square(z - new - on)) / T,
+    )
+    yield (
+        "the distances are squared in a normal density",
+        (target + (forth / 2 / eps).sqrt() - (back / 2 / eps).sqrt()) / T,
+    )
+    yield "a squared norm is a sum over the coordinates, not their mean", (target + (forth - back) / 3) / T
+    yield (
+        "that is one sum over all chains: each has a ratio of its own",
+        (target + forth.sum() - back.sum()) / T,
+    )
+    yield "the step size multiplies where it has to divide", (target + (forth - back) * eps**2) / T
+    yield (
+        "the variance of the proposal is squared: it is no standard deviation",
+        (target / T + (forth - back) / (eps * T**2)),
+    )
+    yield (
+        "that is the proposal of a step of twice the size",
+        (target + square(new - z + 2 * down) / 2 - square(z - new + 2 * on) / 2) / T,
+    )
 
 
-def check_ar1_effective_sample_size(a: uniform(-0.5, 0.95), n: whole(100, 5000)):
+@exercise(edges=[lambda g: (uniform(-0.6, -0.3)(g), whole(20_000, 50_000)(g))], tolerance=2e-3)
+def check_ar1_effective_sample_size(a: uniform(0.3, 0.9), n: whole(20_000, 50_000)):
     yield "right", n * (1 - a) / (1 + a)
     yield "that is the number of states, as if they were independent", n
     yield "upside down: a sticky chain is worth less", n * (1 + a) / (1 - a)
@@ -70,6 +125,8 @@ def check_ar1_effective_sample_size(a: uniform(-0.5, 0.95), n: whole(100, 5000))
     yield "lag 0 is counted with the others", n / (1 + 2 / (1 - a))
     yield "that is the size for the mean of the squares", n * (1 - a * a) / (1 + a * a)
     yield "that is the autocorrelation time", (1 + a) / (1 - a)
+    yield "a chain that alternates is worth more than its length", min(n, n * (1 - a) / (1 + a))
+    yield "the sign of a matters: errors that alternate cancel", n * (1 - abs(a)) / (1 + abs(a))
 
 
 class _Quartic(nn.Module):
@@ -88,7 +145,7 @@ def _slopes(loss, energy, x):
 
 @exercise(
     demands={
-        "the loss has no gradient in the parameters": lambda f, *given: f(*given).requires_grad,
+        "the loss has no gradient in the parameters": lambda f, *given: attached(f(*given)),
         "the gradient is lost on the way, in one of the two derivatives": _slopes,
     }
 )
@@ -101,6 +158,10 @@ def check_score_matching(energy: lambda g: _Quartic(uniform(0.5, 1)(g)), x: norm
     yield "the half belongs to the square alone", square - curvature / 2
     yield "the second derivative is missing: alone, a flat energy is best", square
     yield "that is a sum over the sample, not a mean", (square - curvature) * len(x)
+    yield (
+        "that differentiates the mean energy: each x has a slope of its own",
+        square / len(x) ** 2 - curvature / len(x),
+    )
 
 
 def check_reconstruction_energy(x: normal(3, 2, 4, 5), reconstruct: lambda g: lambda x: 0.5 * x + 0.1):
@@ -170,9 +231,16 @@ def check_importance_mean(f: normal(50), d: normal(50)):
     yield "the logit has the wrong sign", estimate((-d).softmax(0))
     yield "the logits themselves are no weights", estimate(d)
     yield "the weights are not normalised: they do not sum to 1", ((d.exp() * f).mean(), size)
+    largest_one = (d - d.max()).exp()
+    yield "the weights are not normalised: only the largest is 1", ((largest_one * f).mean(), size)
+    yield "these weights sum to 1 already: that divides by n once more", (mean / len(d), size)
     yield "that is the mean over p_g: the weights are not used", (f.mean(), size)
     yield "the effective sample size is upside down", (mean, 1 / size)
     yield "the effective sample size is a number of samples, not a share", (mean, size / len(d))
+    yield "the effective sample size asks for normalised weights", (mean, 1 / largest_one.square().sum())
+    sums = largest_one.sum() / largest_one.square().sum()
+    yield "the sum of the weights counts by its square in the effective sample size", (mean, sums)
+    yield "the effective sample size cannot exceed n: a factor n is too much", (mean, size * len(d))
     yield "a constant added to d must change nothing, but exp overflows", estimate(d.exp())
 
 
@@ -184,12 +252,16 @@ def check_acceptance_in_dimension(m: uniform(0.3, 0.6), s: uniform(0.6, 0.9), k:
     yield "the ratio is not largest at the mean of p_d", (s * math.exp(-(m**2) / 2)) ** k
     yield "that is the share of the ESS", (s * (2 - s**2) ** 0.5 * math.exp(-(m**2) / (2 - s**2))) ** k
     yield "the ratio of the normalising constants is missing", (right / s) ** k
+    yield "that is k times the rate of one coordinate: the rates multiply", k * right
+    yield "the exponent is that of one coordinate alone", right * s ** (k - 1)
+    yield "the factor s is that of one coordinate alone", s * (right / s) ** k
+    yield "1 - s^2 stands below the fraction bar", (s * math.exp(-(m**2) / 2 * (1 - s**2))) ** k
 
 
 def _swap(z):
     """Invertible; it turns the orientation, so its determinant is negative."""
     first, second = z.unbind(1)
-    return torch.stack([2 * second + first.sin(), first + 0.1 * first**3], 1)
+    return torch.stack([2 * second + first.sin(), first + 0.1 * first**3 + 0.2 * second], 1)
 
 
 def _log_density(x):
@@ -199,18 +271,40 @@ def _log_density(x):
 @exercise(inputs=lambda g: (normal(6, 2)(g), _swap, _log_density))
 def check_pull_back(z, G, log_p_d):
     prior = -0.5 * z.square().sum(1) - math.log(2 * math.pi)
-    there, volume = log_p_d(G(z)), 2 * (1 + 0.3 * z[:, 0] ** 2)
+    there, diagonal = log_p_d(G(z)), 0.2 * z[:, 0].cos()
+    volume = 2 * (1 + 0.3 * z[:, 0] ** 2) - diagonal
     yield "right", there + volume.log()
     yield "the Jacobian is missing: a density is per volume, and G changes volumes", there
     yield "the log-determinant has the wrong sign", there - volume.log()
     yield "the determinant counts by its logarithm", there + volume
     yield "the prior has no place here: it cancels", there + volume.log() + prior
     yield "nan: the determinant may be negative, but a volume is not", there + (-volume).log()
+    yield "log p_d belongs to x = G(z), not to z", log_p_d(z) + volume.log()
+    yield "the product of the diagonal is no determinant", there + diagonal.abs().log()
+    yield "the Jacobian of a mean over the batch is n times too small", there + (volume / len(z) ** 2).log()
+
+
+def _steers(energy, z, G, d):
+    """Whether a chain can follow the energy: its gradient in the latents."""
+    return attached(energy(z.requires_grad_(True), G, d))
+
+
+def _cut_off(z, G, d):
+    return (0.5 * z.square().sum(1) - d(G(z))).detach()
+
+
+def _cut_off_uniform(u, G, d):
+    return (0.5 * u.square().sum(1) - d(G(2 * torch.special.ndtr(u) - 1))).detach()
+
+
+_NO_GRADIENT = "the values are right, but no gradient reaches the latent: a chain cannot follow them"
 
 
 @exercise(
     inputs=lambda g: (normal(8, 3)(g), lambda z: 2 * z + z.square(), lambda x: x.sum(1) - 0.3 * x[:, 0] ** 2),
     up_to_constant=True,
+    demands={_NO_GRADIENT: _steers},
+    wrong={_NO_GRADIENT: _cut_off_uniform},
 )
 def check_uniform_prior(u, G, d):
     prior, share = 0.5 * u.square().sum(1), torch.special.ndtr(u)
@@ -218,7 +312,12 @@ def check_uniform_prior(u, G, d):
     yield "right", prior - logit
     yield "the prior of u is missing: z is uniform, but the chain moves in u", -logit
     yield "the Jacobian has the wrong sign", -prior - logit
-    yield "the Jacobian counts twice: u is normal already", 2 * prior - logit
+    yield "the prior counts twice: its half is missing, or a Jacobian has been added", 2 * prior - logit
+    yield "the prior is taken of z: it belongs to u", 0.5 * (2 * share - 1).square().sum(1) - logit
+    yield "Phi is not the logistic function", prior - d(G(2 * u.sigmoid() - 1))
+    yield "the error function belongs to another variance than 1", prior - d(G(u.erf()))
+    density = (-0.5 * u.square()).exp() / math.sqrt(2 * math.pi)
+    yield "Phi is the distribution function, not the density", prior - d(G(2 * density - 1))
     yield "G gets u itself", prior - d(G(u))
     yield "Phi(u) lies in [0, 1]; the latents of G in [-1, 1]", prior - d(G(share))
     yield "the logit has the wrong sign", prior + logit
@@ -231,6 +330,12 @@ def check_kl_of_logit(d: normal(60), d_star: normal(60)):
     log_Z = u.logsumexp(0) - log_n
     yield "right", log_Z - u.mean()
     yield "the normaliser is missing: p_g exp(d) has no mass 1", -u.mean()
+    yield "that is the logarithm of a sum, not of a mean: n is missing", log_Z + log_n - u.mean()
+    yield "that is log Z alone: the mean error is missing", log_Z
+    yield "the mean error has the wrong sign", log_Z + u.mean()
+    yield "a sum over the samples, not their mean", log_Z - u.sum()
+    yield "that holds for small errors only", 0.5 * u.var()
+    yield "the errors count with their signs", u.abs().logsumexp(0) - log_n - u.abs().mean()
     yield "d and d* are in each other's place", (-u).logsumexp(0) - log_n + u.mean()
     yield "the normaliser is a mean over p_g, but the samples are p_d's", d.logsumexp(0) - log_n - u.mean()
     yield "the logarithm of the normaliser has the wrong sign", -log_Z - u.mean()
@@ -239,16 +344,23 @@ def check_kl_of_logit(d: normal(60), d_star: normal(60)):
 
 
 @exercise(
-    inputs=lambda g: (normal(6, 3)(g), lambda z: 2 * z + z.square(), lambda x: x.sum(1)), up_to_constant=True
+    inputs=lambda g: (normal(6, 3)(g), lambda z: 2 * z + z.square(), lambda x: x.sum(1)),
+    up_to_constant=True,
+    demands={_NO_GRADIENT: _steers},
+    wrong={_NO_GRADIENT: _cut_off},
 )
 def check_latent_energy(z, G, d):
     prior, logit = 0.5 * z.square().sum(1), d(G(z))
     yield "right", prior - logit
     yield "the logit has the wrong sign: what looks real has low energy", prior + logit
     yield "the prior has the wrong sign: far out is unlikely", -prior - logit
-    yield "the prior is missing", -logit
+    yield "the prior is missing, or summed over all latents at once", -logit
     yield "a probability stands where the logit belongs", prior - logit.sigmoid()
+    yield "that is the log of a probability: the logit itself belongs there", prior - logit.sigmoid().log()
     yield "the prior's half is missing", 2 * prior - logit
+    yield "the norm counts by its square", 0.5 * z.norm(dim=1) - logit
+    yield "the squared norm is a sum over the coordinates, not their mean", prior / 3 - logit
+    yield "that is the density: the energy is what stands in its exponent", (logit - prior).exp()
     yield "the prior is taken of x: it belongs to the latent", 0.5 * G(z).square().sum(1) - logit
     yield "the logit is taken of z: G is not used", prior - d(z)
 
@@ -271,8 +383,16 @@ def check_local_bound(u, w, p, regret, q):
     def bound(c, over, rest, factor=2.0):
         return factor * (1 + c) * over * regret + rest
 
+    def of(A, B):  # the bound with another set
+        return bound(w[A].max(), psi(B) / psi(-B), outside[~A].sum())
+
+    def at_share(values, weights):  # of `values` that from which on `weights`, in their order, reach q
+        return values[(weights.cumsum(0) < q).sum()]
+
     c, over = w[inside].max(), psi(B) / psi(-B)
-    rest = (p * (u.exp() - 1 - u))[~inside].sum()
+    outside = p * (u.exp() - 1 - u)
+    rest = outside[~inside].sum()
+    smaller = size[order][(p[order].cumsum(0) < q).sum() - 1]
     yield "right", bound(c, over, rest)
     yield "what lies outside A is missing", bound(c, over, 0.0)
     yield "the ratio is bounded on A only", bound(w.max(), over, rest)
@@ -288,16 +408,35 @@ def check_local_bound(u, w, p, regret, q):
         "outside A the cells count by the data's probability",
         bound(c, over, (u.exp() - 1 - u)[~inside].sum()),
     )
+    yield "A holds too little: it is to reach the share q", of(size <= smaller, smaller)
+    yield "a cell of error B belongs to A", of(size < B, B)
+    unsorted, signed = at_share(size, p), at_share(size[u.argsort()], p[u.argsort()])
+    yield "the cells are not sorted by their error", of(size <= unsorted, unsorted)
+    yield "the cells are sorted by the error with its sign", of(size <= signed, signed)
+    yield "q is a share of the data, not of the cells", of(size <= size.quantile(q), size.quantile(q))
+    yield "the two values of psi are upside down", bound(c, 1 / over, rest)
+    yield "psi is missing", bound(c, 1.0, rest)
+    yield "the last term is a sum over A, not over what lies outside", bound(c, over, outside[inside].sum())
+    yield "the last term is a sum over all cells", bound(c, over, outside.sum())
+    fold = (p * (size.exp() - 1 - size))[~inside].sum()
+    yield "in the last term the error counts with its sign", bound(c, over, fold)
 
 
 @exercise(inputs=lambda g: (normal(6, 2)(g), normal(6, 2)(g), _cubic, uniform(0.1, 0.3)(g), whole(2, 4)(g)))
 def check_leapfrog(z, p, gradient, h, L):
-    def path(first=0.5, last=0.5, kick=lambda before, after: after, steps=L):
+    def path(first=0.5, last=0.5, kick=lambda before, after: after, steps=L, drift=1.0, late=0.0):
         a, b = z, p
         for _ in range(steps):
-            b = b - first * h * gradient(a)
-            before, a = a, a + h * b
-            b = b - last * h * gradient(kick(before, a))
+            force = gradient(a)
+            before, a = a, a + drift * h * (b - (first - late) * h * force)
+            b = b - first * h * force - last * h * gradient(kick(before, a))
+        return a, b
+
+    def kick_between(a, b):
+        for _ in range(L):
+            a = a + 0.5 * h * b
+            b = b - h * gradient(a)
+            a = a + 0.5 * h * b
         return a, b
 
     right = path()
@@ -310,3 +449,9 @@ def check_leapfrog(z, p, gradient, h, L):
     yield "that is one step, not L of them", path(steps=1)
     yield "that is one step too many", path(steps=L + 1)
     yield "position and momentum are in the wrong order", right[::-1]
+    yield "the drift is a whole step long", path(drift=0.5)
+    yield "the drift takes the momentum after the half kick", path(late=0.5)
+    yield "that is a kick between two half drifts: the kicks stand outside", kick_between(z, p)
+    end, speed = right
+    yield "the last kick of all is half a step long", (end, speed - 0.5 * h * gradient(end))
+    yield "the momentum is turned round at the end: that is left to HMC", (end, -speed)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributions import Normal
 from torch.nn.functional import softplus
 
-from notebooks.checks.common import exercise, normal, uniform, whole
+from notebooks.checks.common import attached, exercise, normal, uniform, whole
 from utils.density_ratio import platt
 
 
@@ -18,9 +18,7 @@ def _bowl(g):
 
 
 _OF_STEP = {
-    "the result is still attached: its graph grows with every step": lambda f, *given: (
-        not f(*given).requires_grad
-    )
+    "the result is still attached: its graph grows with every step": lambda f, *given: not attached(f(*given))
 }
 
 
@@ -91,7 +89,31 @@ def check_equal_draws(seed: whole(0, 1000), n: whole(50, 60)):
 _FAR = torch.tensor([1000.0, 500.0])
 
 
-@exercise(edges=[lambda g: (-_FAR, _FAR), lambda g: (torch.tensor([16.0, 17.5]), -_FAR)])
+def _safely_steep(loss, real, fake):
+    logits = torch.tensor([1000.0, 0.0, -1000.0]).requires_grad_(True)
+    slopes = [torch.autograd.grad(loss(*pair), logits)[0] for pair in ((logits, fake), (real, logits))]
+    return all(slope.isfinite().all() for slope in slopes)
+
+
+def _bent(real, fake):
+    branches = [torch.where(t > 20, t, torch.log1p(torch.exp(t))).mean() for t in (-real, fake)]
+    return sum(branches)
+
+
+_CUT = "the value is right, but nothing can learn from it: its graph is cut off"
+
+
+@exercise(
+    edges=[lambda g: (-_FAR, _FAR), lambda g: (torch.tensor([16.0, 17.5]), -_FAR)],
+    demands={
+        _CUT: lambda f, real, fake: attached(f(real.requires_grad_(True), fake)),
+        "the values are right, the gradient is nan at logits of 1000": _safely_steep,
+    },
+    wrong={
+        _CUT: lambda real, fake: (softplus(-real).mean() + softplus(fake).mean()).item(),
+        "the gradient is nan at logits of 1000": _bent,
+    },
+)
 def check_stable_logistic_loss(real: normal(3), fake: normal(5)):
     on_real, on_fake = softplus(-real).mean(), softplus(fake).mean()
     plain = [d.relu().mean() + (1 + (-d.abs()).exp()).log().mean() for d in (-real, fake)]
@@ -102,6 +124,8 @@ def check_stable_logistic_loss(real: normal(3), fake: normal(5)):
     yield "sum instead of mean within a class", 3 * on_real + 5 * on_fake
     yield "mean over all logits together: the larger class counts more", (3 * on_real + 5 * on_fake) / 8
     yield "a second sigmoid: logits go in as they are", again
+    yield "the real points are missing", on_fake
+    yield "the generated points are missing", on_real
     yield "overflow, or a clamp, at logits of 1000", rough
     yield "digits are lost where the loss is small: 1 + u rounds to 1 there", sum(plain)
 
@@ -150,24 +174,27 @@ def _play(players, reals, z_d, z_g):
     return torch.tensor(losses)
 
 
-def _losses(players, reals, z_d, z_g, label=1, minimax=False, together=False, kept=0.0, moves=(1, 1)):
+def _losses(
+    players, reals, z_d, z_g, label=1, goal="fool", together=False, kept=0.0, left=0.0, moves=(1, 1), size=1.0
+):
     """The losses of all steps of plain gradient descent, (steps, 2), with one mistake or none."""
     slope, place = players.D.slope.detach().to(reals), players.G.place.detach().to(reals)
     rate, pull, push, losses = players.optim_d.param_groups[0]["lr"], 0.0, 0.0, []
     for real, for_d, for_g in zip(reals[..., 0], z_d[..., 0], z_g[..., 0], strict=True):
 
         def loss_d(slope, real=real, fake=for_d + place):
-            return softplus(-label * slope * real).mean() + softplus(label * slope * fake).mean()
+            return size * (softplus(-label * slope * real).mean() + softplus(label * slope * fake).mean())
 
-        first, pull = loss_d(slope), torch.func.grad(loss_d)(slope) + kept * pull
+        first, pull = loss_d(slope), torch.func.grad(loss_d)(slope) + pull
         seen = slope if together else slope - moves[0] * rate * pull
 
-        def loss_g(place, seen=seen, for_g=for_g):
+        def loss_g(place, seen, for_g=for_g):
             d = seen * (for_g + place)
-            return -softplus(d).mean() if minimax else softplus(-d).mean()
+            return {"fool": softplus(-d), "minimax": -softplus(d), "be caught": softplus(d)}[goal].mean()
 
         slope = slope - moves[0] * rate * pull
-        second, push = loss_g(place), torch.func.grad(loss_g)(place) + kept * push
+        second, push = loss_g(place, seen), torch.func.grad(loss_g)(place, seen) + kept * push
+        pull = kept * pull + left * torch.func.grad(loss_g, 1)(place, seen)  # what stays in D's .grad
         losses.append(torch.stack([first, second]))
         place = place - moves[1] * rate * push
     return torch.stack(losses)
@@ -183,17 +210,29 @@ def check_play(
     given = players, reals, z_d, z_g
     yield "right", _losses(*given)
     yield "D does not move: its optimiser takes no step", _losses(*given, moves=(0, 1))
-    yield "G does not move: its optimiser takes no step", _losses(*given, moves=(1, 0))
+    yield (
+        "G does not move: no step, or its samples are cut off in its own loss",
+        _losses(*given, moves=(1, 0)),
+    )
     yield "neither player moves: each optimiser takes a step", _losses(*given, moves=(0, 0))
-    yield "gradients of earlier steps are still there: clear them", _losses(*given, kept=1.0)
+    yield "gradients of earlier steps are still there: clear them", _losses(*given, kept=1.0, left=1.0)
+    yield "G's backward pass has left gradients in D: clear just before backward", _losses(*given, left=1.0)
+    yield "D's two means are added, not averaged", _losses(*given, size=0.5)
+    yield "D's losses are means over each batch, not sums", _losses(*given, size=reals.shape[1])
+    yield "the latents are swapped: the first are for D's step", _losses(players, reals, z_g, z_d)
     yield "G answers the D of before: D moves first", _losses(*given, together=True)
+    yield "G's loss rewards being caught", _losses(*given, goal="be caught")
     yield "the labels of D's loss are swapped: real has a high logit", _losses(*given, label=-1)
-    yield "G's loss is the minimax one, which saturates", _losses(*given, minimax=True)
+    yield "G's loss is the minimax one, which saturates", _losses(*given, goal="minimax")
     yield "D's loss comes first in a row, then G's", _losses(*given).flip(1)
     yield "G has latents of its own", _losses(players, reals, z_d, z_d)
 
 
-@exercise(edges=[lambda g: (torch.tensor([-200.0, -150.0]),)])
+@exercise(
+    edges=[lambda g: (torch.tensor([-200.0, -150.0]),)],
+    demands={_CUT: lambda f, d: attached(f(d.requires_grad_(True)))},
+    wrong={_CUT: lambda d: softplus(-d).mean().item()},
+)
 def check_non_saturating_loss(d: normal(4)):
     yield "right", softplus(-d).mean()
     yield "that is the minimax loss, which saturates", -softplus(d).mean()
@@ -232,6 +271,12 @@ def check_affine_pushforward(x: normal(5, 3), A: _turned, b: normal(3)):
     yield "the volume factor has the wrong sign: stretching thins out", prior(A) + volume
     yield "A is transposed: each row of x is a point", prior(A.T) - volume
     yield "the prior is evaluated at x instead of at its latent", prior(torch.eye(3).to(x), 0 * b) - volume
+    yield "b is not taken away", prior(A, 0 * b) - volume
+    yield (
+        "the prior is evaluated at G(x): the latent is what G maps to x",
+        (-0.5 * (x @ A.T + b).square().sum(1) - constant - volume),
+    )
+    yield "the determinant counts by its logarithm", prior(A) - A.det().abs()
     yield "the constant of the normal density is missing", prior(A) - volume + constant
     yield "nan: the determinant may be negative, but a volume is not", prior(A) - A.det().log()
 
@@ -239,11 +284,14 @@ def check_affine_pushforward(x: normal(5, 3), A: _turned, b: normal(3)):
 def _modes(g):
     """100 points: full modes, one just at 4 %, thin ones, and fives beside modes, some of them diagonally."""
     hits = [15] * whole(1, 3)(g) + [4, 3, 2, 1]
-    offsets = [[0.0, 0.0]] * (len(hits) + 1) + [[1.7, 0.0]] * 3 + [[0.85, 0.85]] * 2
-    hits = torch.tensor([75 - sum(hits), *hits, *[5] * 5])
+    beside = [[1.7, 0.0], [0.85, 0.85], [0.6, 0.6], [1.1, 0.0]] * 2
+    offsets = [[0.0, 0.0]] * (len(hits) + 1) + beside
+    hits = torch.tensor([60 - sum(hits), *hits, *[5] * len(beside)])
     places = torch.randperm(16, generator=g)[: len(hits)]
     means = 4.0 * torch.stack([places // 4, places % 4], 1)
-    return (means + torch.tensor(offsets)).repeat_interleave(hits, 0), means, 1.0, 0.04
+    scale = uniform(0.4, 0.6)(g)  # no radius of 1: that is its own square
+    x = (means + torch.tensor(offsets)).repeat_interleave(hits, 0)
+    return scale * x, scale * means, scale, 0.04
 
 
 def _no_mode(g):
@@ -259,6 +307,7 @@ def check_mode_count(x, means, radius, least):
     distance, nearest = torch.cdist(x, means).min(1)
     square = nearest[(x - means[nearest]).abs().amax(1) <= radius]
     close, least = nearest[distance <= radius], round(least * len(x), 3)
+    around, squared = nearest[(x - means[nearest]).abs().sum(1) <= radius], nearest[distance**2 <= radius]
     several = (torch.cdist(x, means) <= radius).sum(0) >= least
 
     def count(close, least):
@@ -266,12 +315,14 @@ def check_mode_count(x, means, radius, least):
 
     yield "right", count(close, least)
     yield "the radius is not used: a far point belongs to no mode", count(nearest, least)
-    yield "the share is not used: a mode hit by too few points was counted", count(close, 1)
+    yield "the share is not used, or not that of all points: too small a mode counts", count(close, 1)
     yield "the radius is Euclidean, not of each coordinate", count(square, least)
     yield "a share that is just reached counts", count(close, least + 0.01)
     yield "the share is of all points, not of those near a mode", count(close, least * len(close) / len(x))
     yield "no point is near a mode here, so the answer is 0", max(1, count(close, least))
     yield "a point belongs to its nearest mode only", several.sum()
+    yield "the radius is Euclidean, not a sum of coordinates", count(around, least)
+    yield "the distance is squared, the radius is not", count(squared, least)
 
 
 def _gaussians(g):
@@ -460,7 +511,7 @@ def _two_sided(D, real, fake, u):
 @exercise(
     course=_two_sided,
     demands={
-        "D cannot learn from it: no gradient reaches its weights": lambda f, *given: f(*given).requires_grad,
+        "D cannot learn from it: no gradient reaches its weights": lambda f, *given: attached(f(*given)),
         "the value is right, its gradient in D's weights is not: a part is detached": _learns_rightly,
     },
 )
@@ -507,7 +558,7 @@ def _r1_half(D, real):
 @exercise(
     course=_r1,
     demands={
-        "D cannot learn from it: keep the graph of the gradient": lambda f, *given: f(*given).requires_grad,
+        "D cannot learn from it: keep the graph of the gradient": lambda f, *given: attached(f(*given)),
         "the value is right, its gradient in D's weights is not": _r1_teaches,
     },
     wrong={
