@@ -13,7 +13,7 @@ from utils.animation import (
     with_caption,
     write_animation,
 )
-from utils.plotting import image_grid, to_pixels
+from utils.plotting import image_grid
 
 
 def moving_square(n: int) -> list[np.ndarray]:
@@ -56,7 +56,7 @@ def test_grid_places_images_row_by_row():
     grid = image_grid(images, columns=2, pad=1)
     assert grid.shape == (7, 7, 3)
     assert (grid[1:3, 1:3] == 0).all() and (grid[1:3, 4:6] == 128).all() and (grid[4:6, 1:3] == 255).all()
-    assert to_pixels(torch.full((1, 3, 1, 1), 9.0)).max() == 255  # clamped, not wrapped
+    assert image_grid(torch.full((1, 3, 1, 1), 9.0), pad=0).max() == 255  # clamped, not wrapped
 
 
 def test_points_land_where_they_belong_and_the_background_stays():
