@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from gifs.common import plane_chains
-from utils.animation import SIDE
+from gifs.common import SIDE, plane_chains
 
 
 def gaussians(
@@ -14,10 +13,9 @@ def gaussians(
     seed: int = 0,
     checkpoint: str = "imperfect-0",
     extension: str = "gif",
-    **settings,
 ) -> Path:
     """2,000 chains move from an imperfect generator's smear onto the 25 Gaussians."""
     return plane_chains(
         folder, "25-gaussians", checkpoint, "gaussians_chains", 1000, n_steps=n_steps, n_frames=n_frames,
-        size=size, seed=seed, extension=extension, **settings,
+        size=size, seed=seed, extension=extension,
     )  # fmt: skip

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from gifs.common import plane_chains
-from utils.animation import SIDE
+from gifs.common import SIDE, plane_chains
 
 
 def swiss_roll(
@@ -14,10 +13,9 @@ def swiss_roll(
     seed: int = 3,
     checkpoint: str = "imperfect-3",
     extension: str = "gif",
-    **settings,
 ) -> Path:
     """2,000 chains move from an imperfect generator's smear onto the swiss roll."""
     return plane_chains(
         folder, "swiss-roll", checkpoint, "swiss_roll", 600, n_steps=n_steps, n_frames=n_frames,
-        size=size, seed=seed, extension=extension, **settings,
+        size=size, seed=seed, extension=extension,
     )  # fmt: skip

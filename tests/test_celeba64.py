@@ -10,9 +10,10 @@ from data.recipes.image_study import FACE_STEPS, FACES, networks, ula_chains
 from utils import images as image_room
 from utils.checkpoints import read_card
 from utils.config import CHECKPOINTS
+from utils.density_ratio import CoarseLogit
 from utils.images import ImageSet
 from utils.studies import read
-from utils.zoo import load_gan, load_logit, new_coarse_logit
+from utils.zoo import load_gan, load_logit, new_logit
 
 
 def test_generator_is_small_and_its_log_ratios_are_held_out_and_scaled():
@@ -61,7 +62,7 @@ def test_detector_without_its_package_names_it(monkeypatch):
 
 
 def test_coarse_logit_sees_block_means_only():
-    coarse = new_coarse_logit().eval()
+    coarse = CoarseLogit(new_logit(width=16), 4).eval()
     x = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     blocks = x.unflatten(3, (16, 4)).unflatten(2, (16, 4)).mean((3, 5))  # (3, 3, 16, 16)
     flat = blocks.repeat_interleave(4, 2).repeat_interleave(4, 3)

@@ -18,7 +18,7 @@ from utils.config import ROOT
 from utils.energy import latent_energy
 from utils.images import to_uint8, to_unit
 from utils.metrics.extractors import Extractor
-from utils.metrics.images import Moments, Reference, evaluate_images
+from utils.metrics.images import Moments, Reference, evaluate_features
 from utils.samplers import mala, sample
 
 SETTINGS = {
@@ -60,7 +60,7 @@ def assert_same(row: dict, other: dict, rel: float = 1e-6) -> None:
 
 
 def test_keys_mean_what_they_mean_for_images_in_every_table(tmp_path):
-    """Chains run here by hand, block by block, and one call of `evaluate_images`, give the same row."""
+    """Chains run here by hand, block by block, and one call of `evaluate_features`, give the same row."""
     settings = {"sampler": "mala", "step_size": 0.3, "steps": [3]}
     (row,) = evaluate_toy(tmp_path, 43, **settings)
     G, logit, extractor, reference = toy()
@@ -70,7 +70,7 @@ def test_keys_mean_what_they_mean_for_images_in_every_table(tmp_path):
         z0 = torch.randn(n, 5, generator=generator)
         chains.append(sample(latent_energy(G, logit), z0, mala(0.3), 3, generator))
     z = torch.cat([chain.z for chain in chains])
-    expected = evaluate_images(to_uint8(G(z)), extractor, reference)
+    expected = evaluate_features(*extractor.extract(to_uint8(G(z))), extractor, reference)
     assert {"frechet_distance", "kernel_distance", "classifier_score"} <= expected.keys()
     for key, value in expected.items():  # up to the order of sums over blocks
         assert row[key] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-6)), key
@@ -119,7 +119,7 @@ def test_torchrun_on_the_stored_gan_gives_what_one_process_gives(tmp_path, monke
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
-    assert "Fréchet distance" in result.stdout and result.stdout.count("written") == 1
+    assert "frechet_distance" in result.stdout and result.stdout.count("written") == 1
     main(arguments("one"))
     two, one = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("two", "one"))
     assert two["protocol"] == one["protocol"]

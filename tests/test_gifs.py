@@ -10,8 +10,10 @@ from torch import nn
 from gifs import __main__ as gifs
 from gifs import common
 from utils import animation, zoo
-from utils.animation import animate_chains, frame_steps, write_animation, write_gif, write_mp4
+from utils.adapters import as_generator
+from utils.animation import animate_chains, frame_steps, write_animation
 from utils.checkpoints import load_checkpoint, save_checkpoint
+from utils.energy import Prior
 from utils.models import build_gan
 
 
@@ -76,7 +78,7 @@ def test_mp4_keeps_frame_times_and_repeats_its_last_frame(tmp_path):
 
 
 def test_mp4_of_odd_sides_is_padded_by_white(tmp_path):
-    frames, _ = mp4_of(write_mp4(shades(3, 23, 41), tmp_path / "a.mp4", milliseconds=100, hold=100))
+    frames, _ = mp4_of(write_animation(shades(3, 23, 41), tmp_path / "a.mp4", milliseconds=100, hold=100))
     assert len(frames) == 3 and frames[0].shape == (24, 42, 3)
 
 
@@ -86,18 +88,20 @@ def test_mp4_without_ffmpeg_says_what_to_do(tmp_path, monkeypatch):
 
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", missing)
     with pytest.raises(RuntimeError, match="pip install imageio-ffmpeg"):
-        write_mp4(shades(2), tmp_path / "a.mp4")
+        write_animation(shades(2), tmp_path / "a.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_gif_that_is_too_large_loses_colours_not_frames(tmp_path):
+def test_a_gif_that_is_too_large_loses_colours_not_frames(tmp_path, monkeypatch):
     noise = np.random.default_rng(0)
     frames = [noise.integers(0, 256, (40, 40, 3), np.uint8) for _ in range(5)]
-    full = write_gif(frames, tmp_path / "full.gif").stat().st_size
-    small = write_gif(frames, tmp_path / "small.gif", max_bytes=int(0.7 * full))
+    full = write_animation(frames, tmp_path / "full.gif").stat().st_size
+    monkeypatch.setattr(animation, "MAX_BYTES", int(0.7 * full))
+    small = write_animation(frames, tmp_path / "small.gif")
     assert small.stat().st_size <= 0.7 * full and len(gif_of(small)[0]) == 5
-    with pytest.raises(ValueError, match="fewer or smaller frames"):
-        write_gif(frames, tmp_path / "none.gif", max_bytes=100)
+    with pytest.raises(ValueError, match=r"none\.gif: .*fewer or smaller frames"):
+        monkeypatch.setattr(animation, "MAX_BYTES", 100)
+        write_animation(frames, tmp_path / "none.gif")
 
 
 def test_other_endings_and_mixed_sizes_are_errors(tmp_path):
@@ -147,43 +151,26 @@ def test_real_points_lie_below(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_chains_of_images_are_a_grid(tmp_path, channels):
-    path = animate_chains(
-        Picture(channels).eval(),
-        logit,
-        tmp_path / "a.gif",
-        n_steps=4,
-        n_frames=3,
-        n_chains=6,
-        columns=3,
-        size=60,
-    )
-    frames, _, _ = gif_of(path)
+    settings = {"n_steps": 4, "n_frames": 3, "n_chains": 6, "size": 80}
+    frames, _, _ = gif_of(animate_chains(Picture(channels).eval(), logit, tmp_path / "a.gif", **settings))
     assert len(frames) == 3
-    assert frames[0].shape == (18 + 11 * 4, 16 * 4, 3)  # 2 x 3 tiles of 4 pixels with a border, zoom 4
+    assert frames[0].shape == (18 + 11 * 4, 21 * 4, 3)  # 2 x 4 tiles of 4 pixels with a border, zoom 4
 
 
-def test_starts_prior_and_temperature_are_used(tmp_path):
-    seen = []
-
-    def prior(z):
-        seen.append(z.detach().clone())
-        return -0.5 * z.square().sum(1)
-
-    z0 = torch.full((7, 2), 0.5)
-    animate_chains(
-        lambda z: 2 * z, logit, tmp_path / "a.gif", z0=z0, prior=prior, n_steps=3, temperature=0.0, size=40
-    )
-    assert torch.equal(seen[0], z0)
-    assert torch.equal(seen[-1][0], seen[-1][6])  # no noise at temperature 0
+def test_starts_are_those_of_the_prior_that_a_generator_brings(tmp_path):
+    seen, G = [], Stretch().eval()
+    G.prior = Prior(lambda n, g: torch.full((n, 2), 0.5))
+    animate_chains(G, lambda x: seen.append(x) or logit(x), tmp_path / "a.gif", n_steps=3, size=40)
+    assert torch.equal(seen[0], torch.ones(16, 2)) and len(seen[-1]) == 1000
 
 
 def test_errors_of_a_readers_gan_name_the_argument(tmp_path):
     with pytest.raises(ValueError, match="has no latent_dim"):
         animate_chains(lambda z: z, logit, tmp_path / "a.gif")
     with pytest.raises(ValueError, match="can be drawn"):
-        animate_chains(lambda z: z, logit, tmp_path / "a.gif", z0=torch.zeros(3, 5), n_steps=1)
+        animate_chains(as_generator(lambda z: 1 * z, 5), logit, tmp_path / "a.gif", n_steps=1)
     with pytest.raises(ValueError, match="G is in training mode"):
-        animate_chains(nn.Linear(2, 2), logit, tmp_path / "a.gif", z0=torch.zeros(3, 2))
+        animate_chains(Stretch(), logit, tmp_path / "a.gif")
     with pytest.raises(ValueError, match="step_size"):
         animate_chains(Stretch().eval(), logit, tmp_path / "a.gif", step_size=0.0)
     assert list(tmp_path.iterdir()) == []

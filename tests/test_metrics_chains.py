@@ -9,14 +9,11 @@ import torch
 from scipy.signal import lfilter
 
 from utils.metrics.chains import (
-    acceptance,
     autocorrelation,
     effective_sample_size,
     mode_switch_rate,
     r_hat,
-    rank_normalise,
 )
-from utils.samplers import mala, sample
 
 
 def ar1(n: int, n_chains: int, coefficient: float, seed: int = 0) -> torch.Tensor:
@@ -70,18 +67,6 @@ def test_effective_sample_size_is_that_of_arviz(arviz, name):
 def test_r_hat_is_that_of_arviz(arviz, name):
     expected = of_arviz(arviz.rhat, PATHS[name], method="split")
     torch.testing.assert_close(r_hat(PATHS[name]), expected, rtol=1e-10, atol=0)
-
-
-@pytest.mark.parametrize("name", ["slow", "repeated states", "chains apart", "latent of two axes"])
-def test_rank_normalised_measures_are_those_of_arviz(arviz, name):
-    ranks = rank_normalise(PATHS[name])
-    assert ranks.shape == PATHS[name].shape
-    torch.testing.assert_close(
-        effective_sample_size(ranks), of_arviz(arviz.ess, PATHS[name], method="bulk"), rtol=1e-9, atol=0
-    )
-    torch.testing.assert_close(
-        r_hat(ranks), of_arviz(arviz.rhat, PATHS[name], method="z_scale"), rtol=1e-9, atol=0
-    )
 
 
 # --- closed forms
@@ -159,14 +144,7 @@ def test_a_path_that_never_changes_has_no_effective_sample_size():
     assert r_hat(stuck).isinf() and effective_sample_size(stuck).item() < 7
 
 
-# --- acceptance and modes
-
-
-def test_acceptance_is_that_of_the_chain():
-    z0 = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
-    chain = sample(lambda z: z.pow(4).sum(1), z0, mala(0.8), 40, torch.Generator().manual_seed(1), thin=1)
-    assert 0.1 < chain.acceptance.mean() < 0.9
-    torch.testing.assert_close(acceptance(chain.path), chain.acceptance.double())
+# --- modes
 
 
 def test_mode_switch_rate():
@@ -179,9 +157,7 @@ def test_mode_switch_rate():
 # --- errors
 
 
-@pytest.mark.parametrize(
-    "measure", [autocorrelation, effective_sample_size, r_hat, rank_normalise, acceptance]
-)
+@pytest.mark.parametrize("measure", [autocorrelation, effective_sample_size, r_hat])
 @pytest.mark.parametrize(
     ("path", "message"),
     [

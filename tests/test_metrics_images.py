@@ -15,7 +15,6 @@ from data.recipes.reference_statistics import compute_reference
 from utils.metrics import extractors as extractors_module
 from utils.metrics import images as images_module
 from utils.metrics.extractors import (
-    INCEPTION,
     Cifar10Network,
     EfficientNetNetwork,
     Extractor,
@@ -23,26 +22,21 @@ from utils.metrics.extractors import (
     efficientnet,
     find_inception_weights,
     get_extractor,
-    inception_body,
-    resize_weights,
 )
 from utils.metrics.images import (
     Moments,
     Reference,
     evaluate_features,
-    evaluate_images,
-    format_report,
     frechet_distance,
     inception_score,
     kernel_distance,
     load_reference,
-    metric_names,
     precision_recall,
     reference_path,
     save_reference,
 )
 from utils.models.classifier import Classifier
-from utils.models.efficientnet import fold_batch_norms, weights_file
+from utils.models.efficientnet import weights_file
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +77,10 @@ class LinearNetwork(nn.Module):
 
 def linear_extractor(name="a test", shift=0.0, weights="w1"):
     return Extractor(name, 6, LinearNetwork(shift=shift), weights)
+
+
+def evaluate(images, extractor, reference):
+    return evaluate_features(*extractor.extract(images), extractor, reference)
 
 
 # -- moments ------------------------------------------------------------------------------------------
@@ -284,11 +282,11 @@ def test_images_that_can_hardly_be_meant_are_named(generator):
         (ordinary // 200, "no pixel is above 1 of 255"),
     ):
         with pytest.warns(UserWarning, match=message):
-            evaluate_images(images, extractor, reference)
+            evaluate(images, extractor, reference)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        evaluate_images(ordinary, extractor, reference)
-        evaluate_images(torch.cat([ordinary, torch.zeros_like(ordinary[:3])]), extractor, reference)
+        evaluate(ordinary, extractor, reference)
+        evaluate(torch.cat([ordinary, torch.zeros_like(ordinary[:3])]), extractor, reference)
     with pytest.warns(RuntimeWarning, match="same features"):
         frechet_distance(reference.moments, Moments.from_features(torch.ones(50, 6)))
 
@@ -415,29 +413,17 @@ def test_recipe_computes_what_the_whole_gives(generator):
 def test_evaluation_reports_everything_with_extractor_n_and_split(generator):
     extractor = linear_extractor("Net at 8 px")
     reference = compute_reference(random_images(300, generator), extractor, "test", n_features=200)
-    same = evaluate_images(random_images(200, generator), extractor, reference)
-    worse = evaluate_images(random_images(200, generator) // 2, extractor, reference)
+    same = evaluate(random_images(200, generator), extractor, reference)
+    worse = evaluate(random_images(200, generator) // 2, extractor, reference)
     for key in ("frechet_distance", "kernel_distance"):
         assert same[key] < worse[key]
     assert 1 <= same["classifier_score"] <= 6
-    line = format_report(same)
-    assert "\n" not in line and "FID" not in line
-    assert "[Net at 8 px, n = 200 against 300 of cifar10 test]" in line
-    for word in ("Fréchet distance", "kernel distance", "classifier score"):
-        assert word in line
+    assert (same["extractor"], same["n"], same["n_reference"]) == ("Net at 8 px", 200, 300)
+    assert (same["data"], same["split"]) == ("cifar10", "test")
     with pytest.raises(ValueError, match="3 probabilities for 20 features"):
         evaluate_features(torch.randn(20, 6), torch.full((3, 6), 1 / 6), extractor, reference)
     with pytest.raises(ValueError, match="made by Net at 8 px"):
-        evaluate_images(random_images(20, generator), linear_extractor("other"), reference)
-
-
-def test_only_inception_gets_the_names_of_the_literature(generator):
-    assert metric_names(INCEPTION)["frechet_distance"] == "FID"
-    assert metric_names("Net")["frechet_distance"] == "Fréchet distance (Net)"
-    extractor = linear_extractor(INCEPTION)
-    reference = compute_reference(random_images(100, generator), extractor, "test", n_features=50)
-    line = format_report(evaluate_images(random_images(100, generator), extractor, reference))
-    assert line.startswith("FID ") and ", KID " in line and ", Inception score " in line
+        evaluate(random_images(20, generator), linear_extractor("other"), reference)
 
 
 def test_without_posteriors_or_features_the_rest_is_reported(generator):
@@ -447,10 +433,9 @@ def test_without_posteriors_or_features_the_rest_is_reported(generator):
 
     extractor = Extractor("bare", 6, Bare(), "w1")
     reference = compute_reference(random_images(100, generator), extractor, "test", n_features=0)
-    report = evaluate_images(random_images(50, generator), extractor, reference)
+    report = evaluate(random_images(50, generator), extractor, reference)
     assert "frechet_distance" in report
     assert "classifier_score" not in report and "kernel_distance" not in report
-    assert format_report(report).startswith("Fréchet distance ")
 
 
 # -- extractors ---------------------------------------------------------------------------------------
@@ -529,49 +514,26 @@ def test_efficientnet_ignores_batch_size_and_resizes_any_image(generator):
     )
 
 
-def test_inception_plumbing_with_random_weights(generator):
-    pytest.importorskip("torchvision")
+def test_inception_plumbing_with_random_weights(generator, tmp_path):
+    """That torch-fidelity computes what the TensorFlow graph does is its own tests' business."""
+    port = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    inception = pytest.importorskip("torchvision.models.inception")
     torch.manual_seed(0)
-    body = inception_body()
-    assert body.fc.out_features == 1008
-    extractor = Extractor("random weights", 2048, InceptionNetwork(fold_batch_norms(body.eval())), "random")
+    plain = inception.Inception3(num_classes=1008, aux_logits=False, init_weights=False)
+    torch.save(plain.state_dict(), tmp_path / "weights.pth")  # the same names of parameters
+    network = InceptionNetwork(port.FeatureExtractorInceptionV3, tmp_path / "weights.pth")
+    extractor = Extractor("random weights", 2048, network, "random")
     features, posteriors = extractor.extract(random_images(2, generator, side=32))
     assert features.shape == (2, 2048) and posteriors.shape == (2, 1008)
     assert features.isfinite().all() and (features >= 0).all()  # averages of rectified maps
-    expected = (features @ extractor.network.head.weight.T).softmax(dim=1)
+    expected = (features @ plain.fc.weight.detach().T).softmax(dim=1)
     torch.testing.assert_close(posteriors, expected)
 
 
-def test_inception_blocks_pool_as_tensorflow_does():
-    inception = pytest.importorskip("torchvision.models.inception")
-    body = inception_body().eval()
-    for name, pool in (
-        ("Mixed_5b", "average"),
-        ("Mixed_6b", "average"),
-        ("Mixed_7b", "average"),
-        ("Mixed_7c", "max"),
-    ):
-        block = getattr(body, name)
-        block.branch_pool = nn.Identity()
-        n_in = {"Mixed_5b": 192, "Mixed_6b": 768, "Mixed_7b": 1280, "Mixed_7c": 2048}[name]
-        x = torch.arange(1.0, 10).view(1, 1, 3, 3).expand(1, n_in, 3, 3)
-        with torch.no_grad():
-            corner = block(x)[0, -n_in:, 0, 0]  # the pooling branch comes last
-        # Over the 2x2 pixels 1, 2, 4, 5 within the image; zero padding would give 12 / 9
-        torch.testing.assert_close(corner, torch.full((n_in,), {"average": 3.0, "max": 5.0}[pool]))
-    # The names of the parameters, and so the weight file, are torchvision's.
-    plain = inception.Inception3(num_classes=1008, aux_logits=False, init_weights=False)
-    assert {k: v.shape for k, v in inception_body().state_dict().items()} == {
-        k: v.shape for k, v in plain.state_dict().items()
-    }
-
-
-def test_tensorflow_resize_has_no_half_pixel_shift():
-    weights = resize_weights(2, 4)
-    expected = torch.tensor([[1, 0], [0.5, 0.5], [0, 1], [0, 1]])  # positions 0, 1/2, 1, 3/2 (clamped)
-    torch.testing.assert_close(weights, expected)
-    torch.testing.assert_close(resize_weights(32, 299).sum(dim=1), torch.ones(299))
-    torch.testing.assert_close(resize_weights(299, 299), torch.eye(299))
+def test_inception_without_its_package_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    with pytest.raises(ImportError, match="pip install torch-fidelity"):
+        get_extractor("inception")
 
 
 def test_inception_without_weights_lists_the_remedies(tmp_path, monkeypatch):

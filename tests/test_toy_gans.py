@@ -103,5 +103,5 @@ def test_grid_logit_is_floored_where_there_are_no_samples():
 
 def test_scene_draws_frames_and_writes_a_small_gif(tmp_path, monkeypatch):
     monkeypatch.setattr(common, "refit", lambda G, draw, n_steps: (lambda x: -x.square().sum(1), []))
-    path = gaussians.gaussians(tmp_path, n_steps=4, n_frames=3, n_chains=50)
+    path = gaussians.gaussians(tmp_path, n_steps=4, n_frames=3)
     assert path.name == "gaussians_chains.gif" and path.stat().st_size < 3_000_000

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from utils.energy import latent_energy
+from utils.energy import Prior, latent_energy
 from utils.plotting import image_grid
 from utils.samplers import sample, ula
 from utils.widgets import explore_chain, show_chain
@@ -43,13 +43,13 @@ def picture(G=G, logit=logit, **settings):
 
 
 def test_the_picture_is_the_chain():
-    _, (strip_axes, trace_axes), chain = picture(start=4, seed=7, n_tiles=3)
+    _, (strip_axes, trace_axes), chain = picture(start=4, seed=7)
     z0 = torch.randn(1, 3, generator=torch.Generator().manual_seed(4))
     noise = torch.Generator().manual_seed(1007)
     expected = sample(latent_energy(G, logit), z0, ula(0.2), 10, noise, thin=1)
     torch.testing.assert_close(chain.z, expected.z)
     shown = strip_axes.images[0].get_array()
-    np.testing.assert_array_equal(shown, image_grid(G(expected.path[[0, 5, 10], 0]), columns=3))
+    np.testing.assert_array_equal(shown, image_grid(G(expected.path[[0, 2, 4, 6, 8, 10], 0]), columns=6))
     x, y = trace_axes.lines[0].get_data()
     np.testing.assert_array_equal(x, range(11))
     energies = latent_energy(G, logit)(expected.path[:, 0])
@@ -70,11 +70,12 @@ def test_start_and_noise_of_one_seed_are_different_draws():
     assert not torch.allclose(noise, z0, atol=0.1)
 
 
-def test_given_starts_and_prior():
-    starts = torch.tensor([[0.0, 0, 0], [1.0, 2, 3]])
-    chain = picture(starts=starts, start=1, temperature=0.0, prior=lambda z: 0 * z.sum(1), n_steps=1)[2]
+def test_the_prior_that_a_generator_brings_is_used():
+    flat = Picture().eval()
+    flat.prior = Prior(lambda n, g: torch.tensor([[1.0, 2, 3]]), lambda z: 0 * z.sum(1))
+    chain = picture(flat, temperature=0.0, step_size=0.2, n_steps=1)[2]
     slope = 12 * (1 - torch.tensor(1.0).tanh() ** 2)  # of d(G(z)): 12 pixel values of tanh z_1
-    torch.testing.assert_close(chain.z, starts[1:] + torch.tensor([[0.1, 0, 0]]) * slope)
+    torch.testing.assert_close(chain.z, torch.tensor([[1.0, 2, 3]]) + torch.tensor([[0.1, 0, 0]]) * slope)
 
 
 def test_divergence_is_said_in_the_picture():
@@ -83,8 +84,6 @@ def test_divergence_is_said_in_the_picture():
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(ValueError, match="start=2"):
-        picture(starts=torch.zeros(2, 3), start=2)
     with pytest.raises(ValueError, match="G has no latent_dim"):
         picture(G=lambda z: G(z))
     with pytest.raises(ValueError, match="n_steps=0"):
@@ -97,13 +96,10 @@ def test_sliders_redraw_with_the_chosen_settings(monkeypatch):
     seen, panels = [], []
     monkeypatch.setattr("utils.widgets.explore", lambda draw, **controls: panels.append((draw, controls)))
     monkeypatch.setattr("utils.widgets.show_chain", lambda axes, G, logit, **settings: seen.append(settings))
-    explore_chain(G, logit, n_tiles=4)
-    explore_chain(G, logit, starts=torch.zeros(3, 3))
-    (draw, controls), (_, others) = panels
+    explore_chain(G, logit)
+    ((draw, controls),) = panels
     draw(**{name: control.value for name, control in controls.items()})
-    first = {"start": 0, "step_size": 0.1, "temperature": 1.0, "n_steps": 10}
-    assert seen == [first | {"starts": None, "n_tiles": 4}]
-    assert (controls["start"].max, others["start"].max) == (99, 2)
+    assert seen == [{"start": 0, "step_size": 0.1, "temperature": 1.0, "n_steps": 10}]
 
 
 def test_a_picture_costs_what_the_chain_costs_and_one_evaluation_for_the_strip():
@@ -115,5 +111,5 @@ def test_a_picture_costs_what_the_chain_costs_and_one_evaluation_for_the_strip()
 
     sample(latent_energy(G, counted), torch.zeros(1, 3), ula(0.2), 10, torch.Generator())
     alone = len(calls)
-    picture(logit=counted, n_steps=10, n_tiles=4)
-    assert calls[alone:] == [*calls[:alone], 4]
+    picture(logit=counted, n_steps=10)
+    assert calls[alone:] == [*calls[:alone], 6]

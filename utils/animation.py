@@ -4,30 +4,27 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
-from matplotlib import colormaps
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from utils.checkpoints import write_atomically
-from utils.energy import LogDensity, Prior, latent_energy, prior_of
-from utils.metrics.toy import high_quality_share
-from utils.plotting import COLOURS, grid_points, image_grid
-from utils.samplers import Kernel, sample, ula
-from utils.toy import TARGETS
+from utils.energy import latent_energy, prior_of
+from utils.plotting import COLOURS, image_grid
+from utils.samplers import Kernel, check_whole, sample, ula
 
 FORMATS = ("gif", "mp4")
-Pictures = Iterable[np.ndarray | Tensor]
-MAX_BYTES = 3_000_000  # of an animation in the repository
+MAX_BYTES = 3_000_000  # of a GIF in the repository
 PALE_DATA = "#7fb8d8"  # COLOURS["data"] halfway to white
+COLUMNS = 4  # tiles in a row of images
 
 
 def write_animation(
-    frames: Pictures, path: Path, milliseconds: float = 80, hold: float = 1500, colours: int = 256
+    frames: Iterable[np.ndarray], path: Path, milliseconds: float = 80, hold: float = 1500, colours: int = 256
 ) -> Path:
     """Write a GIF or an MP4, as the ending of `path` says; returns the path.
 
@@ -36,9 +33,14 @@ def write_animation(
 
     Raises ValueError for a setting or a frame that is wrong, RuntimeError where an .mp4 finds no ffmpeg.
     """
-    if Path(path).suffix.lower() == ".mp4":
-        return write_mp4(frames, path, milliseconds, hold)
-    return write_gif(frames, path, milliseconds, hold, colours)
+    ending, path, frames = check_format(path, milliseconds, hold), Path(path), as_frames(frames)
+    make = partial(gif_bytes, colours=colours) if ending == "gif" else mp4_bytes
+    try:
+        data = make(frames, milliseconds, hold)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
+    return path
 
 
 def check_format(path: Path, milliseconds: float, hold: float) -> str:
@@ -55,41 +57,24 @@ def check_format(path: Path, milliseconds: float, hold: float) -> str:
     return ending
 
 
-def as_frames(frames: Pictures) -> list[np.ndarray]:
-    """Pictures of one size as uint8 arrays (H, W, 3); raises ValueError, naming it, for what is no picture.
-
-    They are arrays or tensors, grey (H, W) or (H, W, 1), RGB (H, W, 3), or RGBA (H, W, 4), laid on white, of
-    booleans, whole numbers in [0, 255], or floats, all in [0, 1] or else all in [0, 255].
-    """
-    frames = [np.asarray(f.detach().cpu() if isinstance(f, Tensor) else f) for f in frames]
+def as_frames(frames: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """A list of pictures of one size, uint8 (H, W, 3); raises ValueError, naming it, for what is none."""
+    frames = [np.asarray(frame) for frame in frames]
     if not frames:
         raise ValueError("frames is empty: give at least one picture (H, W, 3)")
     if len(shapes := {frame.shape for frame in frames}) > 1:
         raise ValueError(f"frames have different shapes {sorted(shapes)}; make all of one size")
-    (shape,) = shapes
-    if len(shape) not in (2, 3) or 0 in shape or (*shape, 1)[2] not in (1, 3, 4) or shape[1:] in ((3,), (4,)):
+    if (shape := frames[0].shape)[2:] != (3,) or 0 in shape:
         raise ValueError(f"a frame has shape {shape}; give a list of pictures (H, W, 3)")
-    stack, kind = np.stack(frames), np.result_type(*frames).kind  # (n, H, W[, c])
-    low, high = stack.min(), stack.max()
-    if kind not in "buif" or not 0 <= low <= high <= 255 or (kind == "f" and 1 < high <= 2):
-        wanted = "whole numbers in [0, 255], or floats in [0, 1] or in [0, 255]"
-        raise ValueError(f"frames are {stack.dtype} from {low} to {high}; give {wanted}")
-    if kind == "b" or (kind == "f" and high <= 1):
-        stack = stack * 255.0
-    stack = np.rint(stack).astype(np.uint8).reshape(*stack.shape[:3], -1)
-    if stack.shape[3] == 4:
-        alpha = stack[..., 3:] / 255
-        stack = np.rint(alpha * stack[..., :3] + (1 - alpha) * 255).astype(np.uint8)
-    return list(np.broadcast_to(stack, (*stack.shape[:3], 3)))
+    if wrong := [frame for frame in frames if frame.dtype != np.uint8]:
+        found = f"{wrong[0].dtype} from {wrong[0].min()} to {wrong[0].max()}"
+        raise ValueError(f"frames are {found}; give uint8 in [0, 255], of floats in [0, 1] (255 * x).round()")
+    return frames
 
 
-def write_gif(
-    frames: Pictures, path: Path, milliseconds=80, hold=1500, colours=256, max_bytes: int = MAX_BYTES
-) -> Path:
-    """Write an endlessly looping GIF with one palette, halved, down to 16, until it has `max_bytes`."""
-    check_format(path, milliseconds, hold)
-    frames, path, buffer = as_frames(frames), Path(path), io.BytesIO()
-    durations = [milliseconds] * (len(frames) - 1) + [hold]
+def gif_bytes(frames: list[np.ndarray], milliseconds: float, hold: float, colours: int) -> bytes:
+    """An endlessly looping GIF with one palette, halved, down to 16, until it has `MAX_BYTES`."""
+    buffer, durations = io.BytesIO(), [milliseconds] * (len(frames) - 1) + [hold]
     palette = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 8)], 0)).quantize(colours)
     first, *rest = (Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames)
     try:
@@ -97,43 +82,32 @@ def write_gif(
         first.save(buffer, "GIF", save_all=True, append_images=rest, **times)
     except OverflowError as error:
         raise ValueError("frames that are alike stay longer than 655,350 ms, a GIF's longest time") from error
-    if buffer.tell() <= max_bytes:
-        write_atomically(path, lambda p: p.write_bytes(buffer.getvalue()))
-        return path
+    if buffer.tell() <= MAX_BYTES:
+        return buffer.getvalue()
     if colours <= 16:
-        size = f"{buffer.tell() / 1e6:.1f} MB, more than {max_bytes / 1e6:g} MB"
-        raise ValueError(f"{path.name} has {size}: take fewer or smaller frames, or an .mp4")
-    return write_gif(frames, path, milliseconds, hold, colours // 2, max_bytes)
+        size = f"{buffer.tell() / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:g} MB"
+        raise ValueError(f"{size}: take fewer or smaller frames, or an .mp4")
+    return gif_bytes(frames, milliseconds, hold, colours // 2)
 
 
-def write_mp4(frames: Pictures, path: Path, milliseconds: float = 80, hold: float = 1500) -> Path:
-    """Write an H.264 video that every browser plays (`<video loop>`: again and again).
+def mp4_bytes(frames: list[np.ndarray], milliseconds: float, hold: float) -> bytes:
+    """An H.264 video that every browser plays (`<video loop>`: again and again).
 
     An odd side gains a white row or column, since the format stores colours for squares of 2 x 2 pixels.
     """
-    check_format(path, milliseconds, hold)
-    frames, path, imageio_ffmpeg = as_frames(frames), Path(path), require_ffmpeg()
+    require_ffmpeg()
+    import imageio.v2 as imageio
+
     h, w = frames[0].shape[:2]
     padded = [np.pad(f, ((0, h % 2), (0, w % 2), (0, 0)), constant_values=255) for f in frames]
     padded += [padded[-1]] * (max(1, round(hold / milliseconds)) - 1)
-
-    def write(temporary: Path) -> None:
-        writer = imageio_ffmpeg.write_frames(
-            str(temporary), (w + w % 2, h + h % 2), fps=1000 / milliseconds, codec="libx264",
-            macro_block_size=2, output_params=["-crf", "18", "-movflags", "+faststart", "-f", "mp4"],
-            quality=None,
-        )  # fmt: skip
-        writer.send(None)
-        for frame in padded:
-            writer.send(np.ascontiguousarray(frame))
-        writer.close()
-
-    write_atomically(path, write)
-    return path
+    settings = {"fps": 1000 / milliseconds, "quality": None, "macro_block_size": 2}
+    settings["output_params"] = ["-crf", "18", "-movflags", "+faststart"]
+    return imageio.mimwrite("<bytes>", padded, format="mp4", **settings)
 
 
-def require_ffmpeg() -> ModuleType:
-    """`imageio_ffmpeg`, once it has found an ffmpeg; raises RuntimeError, with the remedy, where none is."""
+def require_ffmpeg() -> None:
+    """Raise RuntimeError, with the remedy, where there is no ffmpeg."""
     try:
         import imageio_ffmpeg
 
@@ -141,7 +115,6 @@ def require_ffmpeg() -> ModuleType:
     except (ImportError, RuntimeError) as error:
         remedy = "`pip install imageio-ffmpeg` brings one, or set IMAGEIO_FFMPEG_EXE to the path of yours"
         raise RuntimeError(f"an .mp4 needs ffmpeg: {remedy}; a .gif needs none") from error
-    return imageio_ffmpeg
 
 
 def with_caption(frame: np.ndarray, text: str, height: int = 18) -> np.ndarray:
@@ -171,13 +144,6 @@ def draw_points(background: np.ndarray, points: np.ndarray, extent: float, colou
     return frame
 
 
-def map_frame(values: np.ndarray, side: int, darkest: float = 1.0) -> np.ndarray:
-    """A grey frame (side, side, 3) of values (n, n) given row by row from below, scaled to their range."""
-    low, high = values.min(), values.max()
-    shades = 1 - darkest * (1 - colormaps["Greys"]((values - low) / (high - low or 1.0))[::-1, :, :3])
-    return np.asarray(Image.fromarray((255 * shades).astype(np.uint8)).resize((side, side), Image.BICUBIC))
-
-
 def frame_steps(n_steps: int, n_frames: int) -> list[int]:
     """Steps 0 to `n_steps` at which at most `n_frames` frames are drawn, evenly; both ends are among them."""
     if n_frames < 2:
@@ -196,14 +162,9 @@ def animate_chains(
     step_size: float | Sequence[float] = 0.1,
     n_steps: int = 60,
     n_frames: int = 21,
-    z0: Tensor | None = None,
     n_chains: int | None = None,
-    latent_dim: int | None = None,
-    prior: LogDensity | None = None,
-    temperature: float = 1.0,
     real: Tensor | None = None,
     size: int = 264,
-    columns: int = 4,
     milliseconds: float = 160,
     hold: float = 1500,
     seed: int = 0,
@@ -214,16 +175,15 @@ def animate_chains(
     points in the plane as dots. A caption gives the step size, the step and the mean logit.
 
     Args:
-        G: z (n, *latent) -> images (n, 3 or 1, h, w) in [-1, 1], or points (n, 2); in evaluation mode.
+        G: z (n, *latent) -> images (n, 3 or 1, h, w) in [-1, 1], or points (n, 2); in evaluation mode, with
+            `latent_dim` or a `prior` (else see `as_generator`).
         logit: d, x -> (n,), the logit in nats (no probability); in evaluation mode (see notebook 14).
         path: of the animation, returned; ends in .gif or .mp4.
         step_size: eps of the Langevin step; for several, panels from the same starts stand side by side.
         n_steps, n_frames: steps of a chain; most frames, evenly spaced from step 0 to the last.
-        z0: starts (n, *latent); left out, n_chains draws (16 for images, 1,000 for points) of N(0, I) of
-            `latent_dim` (else `G.latent_dim`) dimensions.
-        prior, temperature: log p_0, z -> (n,), left out that of `G.prior` if it has one, else N(0, I); T.
+        n_chains: draws of the prior; left out, 16 for images and 1,000 for points.
         real: points (m, 2) of the data, drawn under the chains' points.
-        size, columns: about the side of a panel in pixels; tiles in a row.
+        size: about the side of a panel in pixels.
         milliseconds, hold: time of a frame and of the last one.
         seed: of starts and noise; the same seed gives the same file.
 
@@ -233,19 +193,20 @@ def animate_chains(
     """
     if check_format(path, milliseconds, hold) == "mp4":
         require_ffmpeg()
-    energy, wanted = latent_energy(G, logit, prior), frame_steps(n_steps, n_frames)
-    n = 16 if n_chains is None else n_chains
-    z = draw_starts(G, n, seed, latent_dim) if z0 is None else z0
+    check_whole(1, n_chains=n_chains)
+    energy, wanted = latent_energy(G, logit), frame_steps(n_steps, n_frames)
+    z0 = draw_starts(G, n_chains or 16, seed)
     with torch.no_grad():
-        energy(z[:64])  # names what G or logit cannot take or returns
-        _check_drawable(x := G(z[:64]))
-    z0 = draw_starts(G, 1000, seed, latent_dim) if z0 is n_chains is None and x.ndim == 2 else z
+        energy(z0[:64])  # names what G or logit cannot take or returns
+        _check_drawable(x := G(z0[:64]))
+    if n_chains is None and x.ndim == 2:
+        z0 = draw_starts(G, 1000, seed)
     step_sizes = list(step_size) if isinstance(step_size, Sequence) else [step_size]
     chains = []
     for eps in step_sizes:
         noise = torch.Generator().manual_seed(seed + 1)  # not the seed of the starts, which it would repeat
-        chains.append(_follow(G, energy, z0, ula(eps, temperature), wanted, noise)[1])
-    draw = _drawing([x for chain in chains for x in chain], real, size, columns)
+        chains.append(follow(G, energy, z0, ula(eps), wanted, noise)[1])
+    draw = _drawing([x for chain in chains for x in chain], real, size)
     frames = []
     for step, *shown in zip(wanted, *chains, strict=True):
         panels = []
@@ -272,17 +233,14 @@ def _check_drawable(x: Tensor) -> None:
         warnings.warn(f"{found}, not [-1, 1]: is lambda z: 2 * G(z) - 1 what you mean?", stacklevel=3)
 
 
-def draw_starts(G: Callable[[Tensor], Tensor], n: int, seed: int, latent_dim: int | None = None) -> Tensor:
-    """(n, *latent) of N(0, I) in `latent_dim` dimensions, else of the prior that G brings, on its device."""
-    if n < 1:
-        raise ValueError(f"n_chains={n} must be at least 1")
-    prior = Prior(lambda n, g: torch.randn(n, latent_dim, generator=g)) if latent_dim else prior_of(G)
-    z = prior.draw(n, torch.Generator().manual_seed(seed))
+def draw_starts(G: Callable[[Tensor], Tensor], n: int, seed: int) -> Tensor:
+    """n draws (n, *latent) of the prior that G brings, else of N(0, I), on its device."""
+    z = prior_of(G).draw(n, torch.Generator().manual_seed(seed))
     return z.to(next(G.parameters(), z).device) if isinstance(G, nn.Module) else z
 
 
 @torch.no_grad()
-def _follow(
+def follow(
     G, energy, z0: Tensor, kernel: Kernel, wanted: Sequence[int], noise: torch.Generator
 ) -> tuple[Tensor, list[Tensor]]:
     """z (k, n, *latent) at the k wanted steps of one run, and x = G(z) at each."""
@@ -293,56 +251,15 @@ def _follow(
     return path, shown
 
 
-def _drawing(shown: list[Tensor], real: Tensor | None, size: int, columns: int) -> Callable:
+def _drawing(shown: list[Tensor], real: Tensor | None, size: int) -> Callable:
     """A function x -> frame: a grid of images, or dots on axes that hold nearly all points ever shown."""
     shape = tuple(shown[0].shape)
     if len(shape) == 4:
-        zoom = max(1, round(size / (columns * (shape[-1] + 1))))
-        return lambda x: image_grid(x, columns, zoom=zoom)
+        zoom = max(1, round(size / (COLUMNS * (shape[-1] + 1))))
+        return lambda x: image_grid(x, COLUMNS, zoom=zoom)
     points = torch.cat([*shown, real] if real is not None else shown)
     extent = 1.1 * points.abs().amax(1).quantile(0.995).item()
     background = np.full((size, size, 3), 255, np.uint8)
     if real is not None:
         background = draw_points(background, real.cpu().numpy(), extent, PALE_DATA)
     return lambda x: draw_points(background, x.cpu().numpy(), extent, COLOURS["chain"])
-
-
-DATA_EXTENT, LATENT_EXTENT, SIDE = 2.75, 3.5, 330  # of the two panels of 2-D chains
-
-
-def chain_frames(
-    target: str,
-    G: nn.Module,
-    logit: nn.Module,
-    n_chains: int = 2000,
-    step_size: float = 1e-3,
-    n_steps: int = 120,
-    n_frames: int = 41,
-    seed: int = 0,
-    side: int = SIDE,
-) -> list[np.ndarray]:
-    """At most `n_frames` frames of ULA chains that start at the prior, evenly spaced in time.
-
-    `target`, "25-gaussians" or "swiss-roll", is the left background; `side` is that of each panel in pixels.
-    """
-    wanted, energy = frame_steps(n_steps, n_frames), latent_energy(G, logit)
-
-    def ground(f: Callable[[Tensor], Tensor], extent: float) -> np.ndarray:  # pale, it lies under points
-        with torch.no_grad():
-            return map_frame(f(grid_points(extent, 165)).view(165, 165).numpy(), side, darkest=0.55)
-
-    left = ground(lambda x: TARGETS[target].log_prob(x).exp(), DATA_EXTENT)
-    lowest = energy(grid_points(LATENT_EXTENT, 165)).min()
-    right = ground(lambda z: -energy(z).clamp_max(lowest + 8), LATENT_EXTENT)  # all above 8 nats is white
-    generator = torch.Generator().manual_seed(seed)
-    z0 = torch.randn(n_chains, 2, generator=generator)
-    frames = []
-    for step, z, x in zip(wanted, *_follow(G, energy, z0, ula(step_size), wanted, generator), strict=True):
-        share = high_quality_share(x, TARGETS[target])
-        text = f"step {step:3d}   {share:5.1%} within 4 std      data space (left), latent space (right)"
-        panels = [
-            draw_points(left, x.numpy(), DATA_EXTENT, COLOURS["chain"]),
-            draw_points(right, z.numpy(), LATENT_EXTENT, COLOURS["chain"]),
-        ]
-        frames.append(with_caption(side_by_side(panels), text))
-    return frames

@@ -102,17 +102,16 @@ class CoarseLogit(nn.Module):
     T(x) by exactly that factor.
 
     Args:
-        body: d, (n, c, size, size) -> (n,).
+        body: d, (n, 3, 32, 32) -> (n,); pixels, and a lone channel, are repeated up to that.
         factor: side of a block in pixels.
-        size: what the coarse image is enlarged to, by repeating pixels; one channel is repeated too.
     """
 
-    def __init__(self, body: nn.Module, factor: int, size: int = 32):
+    def __init__(self, body: nn.Module, factor: int):
         super().__init__()
-        self.body, self.factor, self.size = body, factor, size
+        self.body, self.factor = body, factor
 
     def forward(self, x: Tensor) -> Tensor:
-        coarse = F.interpolate(F.avg_pool2d(x, self.factor), size=self.size)
+        coarse = F.interpolate(F.avg_pool2d(x, self.factor), size=32)
         return self.body(coarse.expand(-1, 3, -1, -1))
 
 
@@ -121,9 +120,7 @@ def _vectors(**logits: Tensor) -> list[Tensor]:
     for name, d in logits.items():
         check_rows(name, d, len(d))
         if len(d) == 0 or not d.isfinite().all():
-            raise FloatingPointError(
-                f"{name} must be finite, one or more; {int((~d.isfinite()).sum())} are not"
-            )
+            raise FloatingPointError(f"{name} must be finite, 1 or more; {(~d.isfinite()).sum()} are not")
     return [d.detach().cpu().double() for d in logits.values()]
 
 
@@ -157,7 +154,6 @@ def fit_logit(
     lr: float,
     batch_size: int = 128,
     r1_weight: float = 0.0,
-    weight_decay: float = 0.0,
     check_every: int = 100,
     patience: int = 5,
     decay: bool = False,
@@ -177,7 +173,7 @@ def fit_logit(
     weights = [p for p in logit.parameters() if p.requires_grad]
     if not weights:
         raise ValueError("logit has nothing to train: it is frozen; call logit.requires_grad_(True) first")
-    optimiser = torch.optim.AdamW(weights, lr, betas=(0.5, 0.999), weight_decay=weight_decay)
+    optimiser = torch.optim.Adam(weights, lr, betas=(0.5, 0.999))
     device = weights[0].device.type
     logit.eval()
     history = [(0, held_out())]

@@ -31,9 +31,7 @@ class Prior(NamedTuple):
 def prior_of(G: Callable[[Tensor], Tensor]) -> Prior:
     """`G.prior` if G brings one, else N(0, I) in `G.latent_dim` dimensions."""
     if not hasattr(G, "prior") and not hasattr(G, "latent_dim"):
-        raise ValueError(
-            "G has no latent_dim; set it, wrap G by as_generator, or give the prior or the starts"
-        )
+        raise ValueError("G has no latent_dim: set it, wrap G by as_generator, or give prior or starts")
     return getattr(G, "prior", None) or Prior(
         lambda n, g: torch.randn(n, G.latent_dim, generator=g, device=g.device)
     )
@@ -98,9 +96,7 @@ def latent_energy(
                 given = f"z of shape {tuple(z.shape)} and type {z.dtype}"
                 raise ValueError(f"G cannot take {given} ({error}); as_generator(G) can") from error
             if not isinstance(x, Tensor):
-                raise ValueError(
-                    f"G returned a {type(x).__name__}; as_generator(G, pick=...) takes x from it"
-                )
+                raise ValueError(f"G returned a {type(x).__name__}; as_generator(G, pick=...) picks x")
             d = logit(x)
         log_p = log_prob(z)
         check_rows("logit", d, len(z))  # before the two are added

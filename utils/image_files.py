@@ -70,17 +70,14 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
         raise ValueError(f"{readable(path)} cannot be unpacked by Python ({error}); {remedy}") from error
     except Exception as error:  # of zipfile, tarfile, zlib, struct, ...
         kind = "tar" if tar else "zip"
-        raise ValueError(
-            f"{readable(path)} cannot be read as a {kind} ({error}); copy or download it again"
-        ) from error
+        what = f"{readable(path)} cannot be read as a {kind} ({error})"
+        raise ValueError(f"{what}; copy or download it again") from error
 
 
 def list_archive(path: Path) -> list[Entry]:
     """The files in an archive; names may have backslashes, as some programs on Windows write them."""
     if not (path.name.lower().endswith(ARCHIVES) or zipfile.is_zipfile(path)):
-        raise ValueError(
-            f"{readable(path)} is neither a folder nor a zip or tar; unpack it and point to the folder"
-        )
+        raise ValueError(f"{readable(path)} is neither a folder nor a zip or tar; unpack it, and name that")
     with open_archive(path) as archive:
         if isinstance(archive, tarfile.TarFile):
             names = [(info, info.name) for info in archive if info.isfile()]
@@ -111,14 +108,14 @@ def why_skip(path: PurePath) -> str | None:
     return None if path.suffix.lower() in SUFFIXES else "of another type"
 
 
-def choose_images(entries: Iterable[Entry], place: str, why: Callable = lambda entry: None) -> list[Entry]:
+def choose_images(entries: Iterable[Entry], place: str, why: Callable | None = None) -> list[Entry]:
     """The images among `entries`; one warning says what was skipped, and why, `why(entry)` included.
 
     Raises ImagesNotFound if none is left.
     """
     images, skipped = [], {}
     for entry in entries:
-        reason = why_skip(entry.path) or why(entry)
+        reason = why_skip(entry.path) or (why and why(entry))
         if not reason and entry.member is None and not entry.file.is_file():
             reason = "link to nothing"
         if not reason:
@@ -164,9 +161,7 @@ def decode_image(name: object, data: bytes, size: int, resize: bool) -> Image.Im
         image = to_rgb(Image.open(io.BytesIO(data)))
     except Exception as error:  # Pillow's plugins raise nearly everything
         bomb = isinstance(error, Image.DecompressionBombError)
-        remedy = (
-            "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS" if bomb else "delete it or copy it again"
-        )
+        remedy = "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS" if bomb else "delete or copy it again"
         raise ValueError(f"{name} cannot be decoded ({error}); {remedy}") from error
     if image.size == (size, size):
         return image

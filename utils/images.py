@@ -177,9 +177,7 @@ def _read_cache(path: Path, key: str | None = None) -> ImageSet | None:
 
 # Data sets
 
-Decoded = tuple[
-    np.ndarray, Sequence[int] | None, list[bytes]
-]  # pixels (n, h, w, 3), labels, keys of the order
+Decoded = tuple[np.ndarray, Sequence[int] | None, list[bytes]]  # pixels (n, h, w, 3), labels, sorting keys
 
 
 @dataclass(frozen=True)
@@ -240,9 +238,8 @@ def _load_from(dataset: Dataset, split: str, root: Path) -> ImageSet:
     key = _key("\n".join(lines)).hex()  # changes whenever one of the files is replaced
     found = _read_cache(dataset.cache(split), key)
     if not found:
-        found = _finish(
-            dataset, split, _decode_set(dataset, split, root, loose, archives), readable(root), key
-        )
+        decoded = _decode_set(dataset, split, root, loose, archives)
+        found = _finish(dataset, split, decoded, readable(root), key)
     if NOT_ORIGINAL in found.source:
         warnings.warn(found.source, stacklevel=4)
     return found
@@ -273,10 +270,9 @@ def _finish(dataset: Dataset, split: str, decoded: Decoded, where: str, key: str
             raise ValueError(f"{len(pixels):,} images, checksum {checksum}: {NOT_ORIGINAL} {split} split")
         else:
             note = f", {NOT_ORIGINAL} {split} split"
-    count = f"{len(pixels):,} of {dataset.splits[split]:,} images"
-    found = ImageSet(
-        *_arrange(pixels, labels, keys), f"{dataset.folders[0]} {split}, {count}{note}, from {where}"
-    )
+    count = f"{len(pixels):,} of {dataset.splits[split]:,} images{note}"
+    source = f"{dataset.folders[0]} {split}, {count}, from {where}"
+    found = ImageSet(*_arrange(pixels, labels, keys), source)
     _write_cache(dataset.cache(split), found, key, original)
     return found
 
@@ -296,9 +292,7 @@ def _locate(dataset: Dataset, split: str, root: Path) -> tuple[list[Entry], list
         inside = [names[name] for name in (top, BATCHES) if name in names and names[name].is_dir()]
         if not inside and base.name.lower() in (top, BATCHES):
             inside = [base]
-        loose = [
-            e._replace(path=folder.name / e.path) for folder in inside for e in files.list_folder(folder)
-        ]
+        loose = [e._replace(path=part.name / e.path) for part in inside for e in files.list_folder(part)]
         patterns = [pattern.format(split=split) for pattern in dataset.archives]
         archives = [p for n, p in names.items() if p.is_file() and any(fnmatch(n, q) for q in patterns)]
         if loose or archives:
@@ -324,18 +318,16 @@ def _decode_set(
         folder = entry.path.parent.name
         return folder if folder.lower() != top else table.get(entry.path.stem, "")
 
-    no_class = f"in no folder of a class, nor in {split}Labels.csv"
-    entries = files.choose_images(
-        inside, place, lambda e: no_class if dataset.classes and not kind(e) else None
-    )
+    def why_not(entry: Entry) -> str:
+        return "" if kind(entry) else f"in no folder of a class, nor in {split}Labels.csv"
+
+    entries = files.choose_images(inside, place, why_not if dataset.classes else None)
     kinds = [kind(entry) if dataset.classes else "" for entry in entries]
     if unknown := sorted(set(kinds) - set(dataset.classes or [""])):
         raise ValueError(f"{place} has classes {unknown[:5]}; name them {', '.join(dataset.classes)}")
     names = [f"{kind}/{entry.path.stem}" for kind, entry in zip(kinds, entries, strict=True)]
     files.refuse_doubles(entries, names)
-    pixels, digests = files.decode(
-        files.read(entries), len(entries), dataset.size, resize=not dataset.classes
-    )
+    pixels, digests = files.decode(files.read(entries), len(entries), dataset.size, not dataset.classes)
     labels = [dataset.classes.index(kind) for kind in kinds] if dataset.classes else None
     return pixels, labels, [_key(*pair) for pair in zip(names, digests, strict=True)]
 
@@ -494,9 +486,8 @@ def load_folder(path: str | Path, size: int, resize: bool = False) -> ImageSet:
     path = Path(path).expanduser()
     if not path.exists():
         raise ImagesNotFound(f"path={readable(path)} does not exist")
-    entries = files.choose_images(
-        files.list_archive(path) if path.is_file() else files.list_folder(path), f"path={readable(path)}"
-    )
+    entries = files.list_archive(path) if path.is_file() else files.list_folder(path)
+    entries = files.choose_images(entries, f"path={readable(path)}")
     files.refuse_doubles(entries, (str(entry.path) for entry in entries))
     pixels, digests = files.decode(files.read(entries), len(entries), size, resize)
     keys = [_key(entry.path.stem, digest) for entry, digest in zip(entries, digests, strict=True)]

@@ -1,12 +1,10 @@
 """One style for all figures, fixed colour roles, image grids, maps of the plane."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from utils.images import to_uint8
@@ -39,14 +37,9 @@ def use_style() -> None:
     )
 
 
-def to_pixels(images: Tensor) -> np.ndarray:
-    """Float images (n, 3, h, w), or grey (n, 1, h, w), in [-1, 1] -> uint8 array (n, h, w, 3)."""
-    return to_uint8(images.expand(-1, 3, -1, -1)).permute(0, 2, 3, 1).cpu().numpy()
-
-
 def image_grid(images: Tensor, columns: int = 8, pad: int = 1, zoom: int = 1) -> np.ndarray:
     """Tile float images (n, 3 or 1, h, w) in [-1, 1], row by row, into one uint8 array (H, W, 3)."""
-    pixels = to_pixels(images)
+    pixels = to_uint8(images.expand(-1, 3, -1, -1)).permute(0, 2, 3, 1).cpu().numpy()
     n, h, w, _ = pixels.shape
     rows = -(-n // columns)
     canvas = np.full((rows * (h + pad) + pad, columns * (w + pad) + pad, 3), 255, np.uint8)
@@ -54,12 +47,6 @@ def image_grid(images: Tensor, columns: int = 8, pad: int = 1, zoom: int = 1) ->
         top, left = pad + (i // columns) * (h + pad), pad + (i % columns) * (w + pad)
         canvas[top : top + h, left : left + w] = tile
     return canvas.repeat(zoom, 0).repeat(zoom, 1)
-
-
-def save_image_grid(images: Tensor, path: Path, columns: int = 8, zoom: int = 2) -> None:
-    """Write an image grid as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image_grid(images, columns, zoom=zoom)).save(path)
 
 
 def show_grid(ax: plt.Axes, images: Tensor, columns: int = 8, title: str = "") -> None:

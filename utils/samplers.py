@@ -8,7 +8,6 @@ This file knows no network, no plot and no data set. The notebooks 04 and 06 der
 """
 
 import math
-import sys
 import warnings
 from collections import namedtuple
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 Energy = Callable[[Tensor], Tensor]
 Evaluate = Callable[..., tuple[Tensor, Tensor | None]]  # z -> (energy, gradient); gradient=False spares that
@@ -169,7 +167,6 @@ def sample(
     thin: int | None = None,
     callback: Callable[[int, NamedTuple], None] | None = None,
     chunk_size: int | None = None,
-    progress: bool = False,
     check: bool = True,
 ) -> Chain:
     """Run all chains together for `n_steps` and return the last state.
@@ -183,7 +180,6 @@ def sample(
         thin: keep every `thin`-th state in `path`; memory then grows with n_steps / thin, else not at all.
         callback: called as `callback(step, state)` with step 0 (the start) to n_steps.
         chunk_size: chains whose energy is evaluated at once, to bound memory; it changes rounding only.
-        progress: show a bar.
         check: compare the energies of 8 starts with a second call and a smaller batch; False forgoes that.
 
     Raises:
@@ -198,7 +194,7 @@ def sample(
     state = _begin(evaluate, z0, kernel, check)
     accepted, probability = torch.zeros(2, len(z0), device=z0.device)
     path = z0.new_empty((1 + n_steps // thin, *z0.shape)) if thin else None
-    for step in tqdm(range(n_steps + 1), disable=not progress, unit="step", file=sys.stdout):
+    for step in range(n_steps + 1):
         if step > 0:
             state = kernel.step(state, evaluate, generator)
             accepted += state.accepted
@@ -222,8 +218,6 @@ def adapt_step_size(
     n_steps: int,
     generator: torch.Generator,
     target: float = 0.57,
-    *,
-    chunk_size: int | None = None,
 ) -> tuple[float, Tensor]:
     """The step size at which a kernel accepts `target`, by dual averaging, and where its chains ended, z.
 
@@ -238,7 +232,7 @@ def adapt_step_size(
     step_size, shortfall, mean_log = 0.1, 0.0, 0.0
     if not make_kernel(step_size).adjusted:
         raise ValueError("make_kernel gives a kernel that accepts everything; use mala or hmc")
-    evaluate = partial(energy_and_gradient, energy, chunk_size=chunk_size)
+    evaluate = partial(energy_and_gradient, energy)
     state = _begin(evaluate, z0, make_kernel(step_size))
     for m in range(1, n_steps + 1):
         state = make_kernel(step_size).step(state, evaluate, generator)

@@ -317,9 +317,7 @@ def rejection(
         if estimated:
             log_bound = max(log_bound, highest)
         elif highest > log_bound + 1e-4:  # float32 may round d up
-            raise ValueError(
-                f"log_bound={log_bound} is no bound: d reached {highest:.4g}; raise it or use DRS"
-            )
+            raise ValueError(f"log_bound={log_bound} is no bound: d reached {highest:.4g}; raise it")
         if percentile is not None:
             gamma = log_odds(quantile, log_bound).item()
         log_chance = nn.functional.logsigmoid(log_odds(d, log_bound) - gamma)

@@ -163,9 +163,8 @@ class GridLogit(nn.Module):
             counts += torch.bincount(cell[inside, 1] * n + cell[inside, 0], minlength=n * n)
         density = gaussian_filter(counts.view(n, n).numpy(), bandwidth / side, mode="constant")
         one = gaussian_filter(np.eye(1, 2 * n - 1, n - 1)[0], bandwidth / side)  # what a single sample makes
-        log_density = torch.from_numpy(density).clamp_min(one.max() ** 2).log() - math.log(
-            n_samples * side**2
-        )
+        log_counts = torch.from_numpy(density).clamp_min(one.max() ** 2).log()
+        log_density = log_counts - math.log(n_samples * side**2)
         self.register_buffer("log_density", log_density[None, None])  # (1, 1, n, n)
 
     def log_p_g(self, x: Tensor) -> Tensor:

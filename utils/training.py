@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from utils.augmentation import POLICIES, augment
@@ -85,10 +86,9 @@ def draw_from(images: Tensor, device: torch.device | str = "cpu", mirror: bool =
     flipped left to right with probability 1/2.
     """
     images = images.to(device)
+    fills = images.is_floating_point() and -1 <= images.min() < 0 <= images.max() <= 1
     scale = to_unit if images.dtype == torch.uint8 else Tensor.float
-    if scale is Tensor.float and not (
-        images.is_floating_point() and -1 <= images.min() < 0 <= images.max() <= 1
-    ):
+    if scale is Tensor.float and not fills:
         spread = f"{images.dtype} from {images.min():.3g} to {images.max():.3g}"
         raise ValueError(f"images are {spread}; give uint8, or floats that fill [-1, 1]")
 
@@ -117,24 +117,12 @@ def update_ema(average: nn.Module, module: nn.Module, decay: float) -> None:
         a.copy_(b)
 
 
-@torch.no_grad()
 def recompute_batch_norm(G: nn.Module, n_batches: int = 100, batch_size: int = 256, seed: int = 0) -> None:
     """Refit G's running means and variances to its present (averaged) weights, by a plain average."""
-    norms = [m for m in G.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm1d)]
-    if not norms:
-        return
-    generator = torch.Generator().manual_seed(seed)
-    device = next(G.parameters()).device
-    momenta = [m.momentum for m in norms]
-    for m in norms:
-        m.reset_running_stats()
-        m.momentum = None  # cumulative average
-    G.train()
-    for _ in range(n_batches):
-        G(torch.randn(batch_size, G.latent_dim, generator=generator).to(device))
+    generator, device = torch.Generator().manual_seed(seed), next(G.parameters()).device
+    draws = (torch.randn(batch_size, G.latent_dim, generator=generator) for _ in range(n_batches))
+    update_bn(draws, G, device)
     G.eval()
-    for m, momentum in zip(norms, momenta, strict=True):
-        m.momentum = momentum
 
 
 class _Run:
@@ -192,9 +180,7 @@ class _Run:
         free = ("compile", "save_every")  # change nothing in the result
         changed = [k for k, v in asdict(self.config).items() if saved[k] != v and k not in free]
         if changed:
-            raise ValueError(
-                f"{path} was made with other settings of {changed}; use the same, or another folder"
-            )
+            raise ValueError(f"{path} was made with other settings of {changed}; use them or another folder")
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         if state["generator"].shape != self.generator.get_state().shape:
@@ -245,7 +231,6 @@ def train_gan(
     run_dir: Path | None = None,
     on_save: Callable[[int, nn.Module], None] | None = None,
     progress: bool = True,
-    stop: bool = False,
 ) -> TrainResult:
     """Train G and D in place and return them with the averaged generator.
 
@@ -257,7 +242,6 @@ def train_gan(
         run_dir: folder for `state.pt` (resume) and `metrics.csv`; None keeps nothing on disk.
         on_save: called with (step, averaged generator) whenever the state is saved: sample grids.
         progress: show a bar with losses and the time that is left.
-        stop: train no further than the saved state, and return that.
     """
     device = next(G.parameters()).device
     run = _Run(G, D, config)
@@ -288,9 +272,7 @@ def train_gan(
     def split(outputs: Tensor, n_real: int) -> tuple[Tensor, Tensor]:
         """Real and fake, as many of each as came: a loader's last batch can be short."""
         if outputs.shape[:1] != (2 * n_real,):
-            raise ValueError(
-                f"D returned shape {tuple(outputs.shape)}; it needs {2 * n_real} rows, as it got"
-            )
+            raise ValueError(f"D returned shape {tuple(outputs.shape)} for a batch of {2 * n_real} rows")
         return outputs[:n_real], outputs[n_real:]
 
     def step_discriminator() -> dict[str, Tensor]:
@@ -358,7 +340,7 @@ def train_gan(
         return row | step_generator()
 
     train_step = _recorded(both_players, run.generator) if run.graph else both_players
-    while run.step < config.n_steps and not stop:
+    while run.step < config.n_steps:
         run.set_learning_rates(learning_rate_factor(run.step, config))
         row = train_step()
         run.step += 1
@@ -370,9 +352,7 @@ def train_gan(
         if run.step % config.log_every == 0 or last:
             row = {"step": run.step, **{k: v.item() for k, v in row.items()}}
             if not all(map(math.isfinite, row.values())):
-                raise FloatingPointError(
-                    f"step {run.step}: a loss is not finite ({row}); lower lr_g and lr_d"
-                )
+                raise FloatingPointError(f"step {run.step}: a loss is infinite ({row}); lower lr_g and lr_d")
             run.seconds = time.perf_counter() - started
             run.history.append(row | {"seconds": round(run.seconds, 1)})
             bar.set_postfix(D=f"{row['loss_d']:.3f}", G=f"{row['loss_g']:.3f}")

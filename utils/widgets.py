@@ -15,7 +15,7 @@ from IPython.display import Image, display
 from torch import Tensor
 
 from utils.animation import draw_starts, frame_steps
-from utils.energy import LogDensity, latent_energy
+from utils.energy import latent_energy
 from utils.plotting import COLOURS, image_grid, show_density, show_function, show_points
 from utils.samplers import Chain, Energy, State, mala, sample, ula
 
@@ -182,29 +182,21 @@ def show_chain(
     step_size: float = 0.1,
     n_steps: int = 10,
     temperature: float = 1.0,
-    starts: Tensor | None = None,
-    prior: LogDensity | None = None,
-    n_tiles: int = 6,
     seed: int = 0,
 ) -> Chain | None:
     """Run a chain on E(z) = -log p_0(z) - d(G(z)), draw its images and energy; None where it diverged.
 
     Args:
-        axes: two; the first takes the strip of images from start to end, the second the energy.
+        axes: two; the first takes a strip of at most six images from start to end, the second the energy.
         G, logit: z (n, *latent) -> images (n, 3 or 1, h, w) in [-1, 1]; d, images -> (n,), in nats.
-        start: a row of `starts` (m, *latent) or, without those, the seed of a draw from G's prior.
+        start: the seed of a draw from G's prior.
         step_size, n_steps, temperature: of the chain, by ULA; n_steps is 1 or more.
-        prior: log p_0, z -> (n,); left out, that of `G.prior` if there is one, else N(0, I).
-        n_tiles: most images of the strip, evenly spaced; the first and the last are the ends.
         seed: of the noise, which repeats no start's draw; the same settings give the same picture.
 
     Raises ValueError for a setting that is wrong, or a network in training mode.
     """
     strip_axes, trace_axes = axes
-    if starts is not None and not 0 <= start < len(starts):
-        raise ValueError(f"start={start} is no row of starts, which has {len(starts)}")
-    z0 = draw_starts(G, 1, start) if starts is None else starts[start : start + 1]
-    tiles, energies, latents = frame_steps(n_steps, n_tiles), [], []
+    tiles, energies, latents = frame_steps(n_steps, 6), [], []
 
     def keep(step: int, state: State) -> None:
         energies.append(state.energy.item())
@@ -212,7 +204,7 @@ def show_chain(
             latents.append(state.z)
 
     noise = torch.Generator().manual_seed(1000 + seed)  # the seeds of the starts lie below
-    energy = latent_energy(G, logit, prior)
+    energy, z0 = latent_energy(G, logit), draw_starts(G, 1, start)
     chain = _sample(strip_axes, energy, z0, ula(step_size, temperature), n_steps, noise, callback=keep)
     trace_axes.plot(energies, ".-", color=COLOURS["chain"])
     trace_axes.set(xlabel="Langevin step", ylabel="energy E(z) in nats", xlim=(0, n_steps))
@@ -232,24 +224,19 @@ def explore_chain(
     *,
     step_size: float = 0.1,
     n_steps: int = 10,
-    starts: Tensor | None = None,
-    **picture,
 ) -> None:
     """Sliders over `show_chain`: start, step size, temperature and number of steps of one chain of images.
 
-    `step_size`, between 1e-4 and 10, and `n_steps`, between 1 and 60, are where their sliders start; `starts`
-    (m, *latent) are rows to choose from, left out the draws with the seeds 0 to 99; `picture` are further
-    arguments of `show_chain`: prior, n_tiles, seed.
+    `step_size`, between 1e-4 and 10, and `n_steps`, between 1 and 60, are where their sliders start.
     """
 
     def draw(**settings) -> None:
         _, axes = plt.subplots(2, 1, figsize=(7, 3.6), height_ratios=(3, 4))
-        show_chain(axes, G, logit, starts=starts, **settings, **picture)
+        show_chain(axes, G, logit, **settings)
 
-    last = 99 if starts is None else len(starts) - 1
     explore(
         draw,
-        start=slider(widgets.IntSlider, "start", value=0, min=0, max=last),
+        start=slider(widgets.IntSlider, "start", value=0, min=0, max=99),
         step_size=slider(widgets.FloatLogSlider, "step size ε", value=step_size, min=-4, max=1, step=0.25),
         temperature=slider(widgets.FloatSlider, "temperature T", value=1.0, min=0.0, max=2.0, step=0.1),
         n_steps=slider(widgets.IntSlider, "steps", value=n_steps, min=1, max=60),

@@ -30,7 +30,6 @@ from utils.models.layers import bake, channels_last, copy_network
 from utils.models.mlp import MLPDiscriminator, MLPGenerator
 from utils.toy import TARGETS, GaussianMixture, GridLogit, SwissRoll
 
-COARSE_FACTOR, COARSE_WIDTH = 4, 16  # blocks of 4 x 4 pixels; base channels of a discriminator at 32 px
 STEPS = {"imperfect": 1000, "good": 5000}
 SEEDS = range(5)
 ARCHITECTURE = {"width": 128, "depth": 3}
@@ -85,12 +84,6 @@ def new_logit(features: str | None = None, hidden: int = 0, width: int = 24) -> 
     if features:
         return FeatureHead(copy.deepcopy(load_features(features)), hidden)
     return channels_last(DCGANDiscriminator(width, image_size=32))
-
-
-def new_coarse_logit(seed: int = 0, factor: int = COARSE_FACTOR) -> CoarseLogit:
-    """An untrained d of images averaged over blocks of `factor` pixels."""
-    torch.manual_seed(seed)
-    return CoarseLogit(channels_last(DCGANDiscriminator(COARSE_WIDTH, image_size=32)), factor)
 
 
 @torch.no_grad()
@@ -148,17 +141,11 @@ def refit(
     real, fake = draw_held_out(n, generator), draw_fake(n, generator)
     torch.manual_seed(1000 + seed)
     if images:
-        logit = new_coarse_logit(1000 + seed, max(1, real.shape[-1] // 8))
+        logit = CoarseLogit(new_logit(width=16), max(1, real.shape[-1] // 8))
         fit = {"lr": 2e-4, "batch_size": 64, "check_every": 10, "patience": 10}
     else:
         logit = MLPDiscriminator(**ARCHITECTURE)
-        fit = {
-            "lr": 4e-3,
-            "batch_size": 512,
-            "check_every": 250,
-            "patience": 1 + n_steps // 250,
-            "decay": True,
-        }
+        fit = {"lr": 4e-3, "batch_size": 512, "check_every": 250, "patience": n_steps, "decay": True}
 
     def held_out() -> float:
         return logistic_loss(logits_of(logit, real), logits_of(logit, fake))

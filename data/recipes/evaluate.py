@@ -31,7 +31,7 @@ from utils.config import RUNS, pick_device
 from utils.energy import latent_energy
 from utils.images import to_uint8
 from utils.metrics.extractors import EXTRACTORS, Extractor, get_extractor
-from utils.metrics.images import Reference, evaluate_features, format_report, load_reference
+from utils.metrics.images import Reference, evaluate_features, load_reference
 from utils.samplers import mala, sample, ula
 from utils.zoo import load_gan, load_logit
 
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> None:
     text = json.dumps({"protocol": protocol, "rows": rows}, indent=1) + "\n"
     write_atomically(output, lambda p: p.write_text(text, encoding="utf-8"))
     for row in rows:
-        print(f"{row['n_steps']:4d} steps: {format_report(row)}")
+        print(", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
     print(f"written: {output}")
 
 

@@ -66,10 +66,7 @@ def run(
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gan", default=gan)
     parser.add_argument("--kinds", nargs="+", choices=candidates, default=list(candidates))
-    parser.add_argument("--threads", type=int)
     args = parser.parse_args(arguments)
-    if args.threads:
-        torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     device = pick_device()
     G = load_gan(args.gan, device)

@@ -1,4 +1,4 @@
-"""Diagnostics of Markov chains: autocorrelation, effective sample size, R-hat, acceptance, mode switches.
+"""Diagnostics of Markov chains: autocorrelation, effective sample size, R-hat, mode switches.
 
 A path is what `utils.samplers.sample` keeps with `thin`: (n_kept, n_chains, *latent). Drop the warm-up first,
 `chain.path[warm_up:]`. Every coordinate of the latent is judged on its own, so results have the shape
@@ -8,7 +8,6 @@ A path is what `utils.samplers.sample` keeps with `thin`: (n_kept, n_chains, *la
 import math
 
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 
@@ -47,8 +46,7 @@ def effective_sample_size(path: Tensor) -> Tensor:
     method="mean"). At most S log10 S, since anticorrelated chains can beat independent draws.
 
     Args:
-        path: (n_kept, n_chains, *latent) with n_kept >= 4; one chain is enough. For arviz's bulk ESS
-            give `rank_normalise(path)`.
+        path: (n_kept, n_chains, *latent) with n_kept >= 4; one chain is enough.
 
     Returns:
         ESS in draws; nan for a coordinate that never changes.
@@ -74,31 +72,13 @@ def r_hat(path: Tensor) -> Tensor:
     the halves, V = (n - 1)/n W + variance of their means (Gelman and Rubin, 1992; Gelman et al., 2013).
 
     Args:
-        path: (n_kept, n_chains, *latent) with n_kept >= 4. For the rank-normalised R-hat (Vehtari et al.,
-            2021), which heavy tails cannot fool, give `rank_normalise(path)`.
+        path: (n_kept, n_chains, *latent) with n_kept >= 4.
 
     Returns:
         R-hat; nan for a coordinate that never changes, inf where only the chains differ.
     """
     within, total = _variances(_split(_checked(path, at_least=4)))
     return (total / within).sqrt()
-
-
-def rank_normalise(path: Tensor) -> Tensor:
-    """Replace each value by the normal quantile of its rank among all chains and times, the shape kept.
-
-    Phi^-1((rank - 3/8) / (S + 1/4)), ties sharing their mean rank (Vehtari et al., 2021, equation 14).
-    """
-    path = _checked(path, at_least=1)
-    flat = path.flatten(0, 1)  # (S, *latent)
-    ranks = torch.from_numpy(rankdata(flat.cpu().numpy(), axis=0)).to(flat)
-    return torch.special.ndtri((ranks - 0.375) / (len(flat) + 0.25)).view_as(path)
-
-
-def acceptance(path: Tensor) -> Tensor:
-    """Share of steps at which a chain has moved, (n_chains,); for a path kept at every step (thin=1)."""
-    path = _checked(path, at_least=2)
-    return (path[1:] != path[:-1]).flatten(2).any(2).double().mean(0)
 
 
 def mode_switch_rate(assignments: Tensor) -> Tensor:

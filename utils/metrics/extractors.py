@@ -2,7 +2,7 @@
 
 | name                 | features | posteriors     | weights                                   |
 |----------------------|----------|----------------|-------------------------------------------|
-| `inception`          | 2,048    | 1,008 ImageNet | 95 MB, downloaded once or found locally   |
+| `inception`          | 2,048    | 1,008 ImageNet | 95 MB, got once; torch-fidelity runs it   |
 | `efficientnet-lite0` | 1,280    | 1,000 ImageNet | installed from PyPI with the course       |
 | `efficientnet-lite2` | 1,280    | 1,000 ImageNet | the same; has trained nothing here        |
 | `cifar10-classifier` | 160      | 10 CIFAR-10    | committed, made by our own training code  |
@@ -12,8 +12,8 @@ changes the features. All networks run in float32: in bfloat16 the features of t
 Fréchet distance of 2.4 (EfficientNet-Lite0).
 """
 
+import io
 import re
-import sys
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +22,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from utils.checkpoints import freeze, load_checkpoint, load_state_dict_file, sha256
 from utils.config import cache_dir, inception_weights, offline, pick_device
 from utils.images import download, to_unit
-from utils.models.efficientnet import fold_batch_norms, load_efficientnet, require, weights_file
+from utils.models.efficientnet import load_efficientnet, require, weights_file
 
 INCEPTION = "Inception-v3 (TensorFlow 2015)"
 INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
@@ -66,9 +65,7 @@ class Extractor:
         return next((p.device for p in self.network.parameters()), torch.device("cpu"))
 
     @torch.no_grad()
-    def extract(
-        self, images: Tensor, batch_size: int = 32, progress: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
+    def extract(self, images: Tensor, batch_size: int = 32) -> tuple[Tensor, Tensor | None]:
         """Features (n, d) in float32 and posteriors (n, k) or None of uint8 images (n, 3, h, w), on the CPU.
 
         Small batches are fastest on a CPU, where they stay in the cache; on a GPU take a few hundred.
@@ -79,8 +76,7 @@ class Extractor:
         """
         check_images(images)
         features, posteriors = [], []
-        shown = {"disable": not progress, "unit": "batch", "file": sys.stdout}
-        for batch in tqdm(images.split(batch_size), self.name, **shown):
+        for batch in images.split(batch_size):
             batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
             f, p = self.network(batch)  # (b, d), (b, k)
             if f.shape != (len(batch), self.feature_dim):
@@ -177,66 +173,20 @@ def efficientnet(variant: str = "lite0", resolution: int = 128) -> Extractor:
 # -- Inception-v3 -------------------------------------------------------------------------------------
 
 
-def resize_weights(n_in: int, n_out: int) -> Tensor:
-    """Weights (n_out, n_in) of TensorFlow 1's bilinear resize: output i samples the input at i n_in / n_out.
-
-    It lacks the half-pixel shift of today's libraries; the original FID and Inception score use it.
-    """
-    position = torch.arange(n_out, dtype=torch.float64) * n_in / n_out  # (n_out,)
-    low = position.long()
-    high = (low + 1).clamp(max=n_in - 1)
-    eye = torch.eye(n_in, dtype=torch.float64)
-    return torch.lerp(eye[low], eye[high], (position - low)[:, None]).float()
-
-
-def tensorflow_block(block: type[nn.Module], pool) -> type[nn.Module]:
-    """An Inception block of torchvision whose pooling branch pools with `pool`."""
-
-    class TensorFlowBlock(block):
-        def _forward(self, x: Tensor) -> list[Tensor]:
-            *branches, _ = super()._forward(x)  # wastes torchvision's pooling branch: 5 % of the time
-            return [*branches, self.branch_pool(pool(x))]
-
-    return TensorFlowBlock
-
-
-def inception_body() -> nn.Module:
-    """Inception-v3 with random weights, wired as the TensorFlow graph of 2015 that defines FID and IS.
-
-    Unlike torchvision's, averages leave out the padding, the last block takes a maximum where the paper has
-    an average, and there are 1,008 logits.
-    """
-    inception = require("torchvision.models.inception", "torchvision")
-
-    average = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-    last = tensorflow_block(inception.InceptionE, nn.MaxPool2d(3, stride=1, padding=1))
-    last_but_one = tensorflow_block(inception.InceptionE, average)
-    blocks = [
-        inception.BasicConv2d,
-        tensorflow_block(inception.InceptionA, average),
-        inception.InceptionB,
-        tensorflow_block(inception.InceptionC, average),
-        inception.InceptionD,
-        lambda channels: (last if channels == 2048 else last_but_one)(channels),
-        inception.InceptionAux,
-    ]
-    return inception.Inception3(1008, aux_logits=False, inception_blocks=blocks, init_weights=False)
-
-
 class InceptionNetwork(nn.Module):
     """Pool3 features (n, 2048) and posteriors (n, 1008), for which the original score drops the biases."""
 
-    def __init__(self, body: nn.Module):
+    def __init__(self, make: type[nn.Module], weights: Path):
         super().__init__()
-        self.head, body.fc = body.fc, nn.Identity()
-        self.body = body
+        tensors = io.BytesIO()  # torch-fidelity unpickles what it is given: this holds tensors alone
+        torch.save(load_state_dict_file(weights), tensors)
+        tensors.seek(0)
+        outputs = ["2048", "logits_unbiased"]
+        self.body = make("inception", outputs, feature_extractor_weights_path=tensors)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        rows, columns = (resize_weights(side, 299).to(images.device) for side in images.shape[2:])
-        x = rows @ images.float() @ columns.T  # (n, 3, 299, 299)
-        x = ((x - 128) / 128).contiguous(memory_format=torch.channels_last)
-        features = self.body(x)  # (n, 2048)
-        return features, (features @ self.head.weight.T).softmax(dim=1)
+        features, logits = self.body(images)
+        return features, logits.softmax(dim=1)
 
 
 def find_inception_weights() -> Path:
@@ -278,13 +228,14 @@ def find_inception_weights() -> Path:
 def inception_v3() -> Extractor:
     """The Inception-v3 of the FID and IS literature (Szegedy et al., 2015; Heusel et al., 2017).
 
-    Weights, wiring, resizing and scaling are those of the TensorFlow graph `inception-2015-12-05`, ported
-    by pytorch-fid, on torchvision's blocks: numbers compare with published ones. torchvision's own weights,
-    which torcheval takes by default, give distances on another scale. Raises as `find_inception_weights`.
+    Weights, wiring, resizing and scaling are those of the TensorFlow graph `inception-2015-12-05`, as
+    torch-fidelity ports them: numbers compare with published ones. torchvision's own weights, which torcheval
+    takes by default, give distances on another scale.
+
+    Raises ImportError without torch-fidelity, else as `find_inception_weights`.
     """
-    body = inception_body()
-    body.load_state_dict(load_state_dict_file(find_inception_weights()))
-    network = InceptionNetwork(fold_batch_norms(freeze(body)).to(memory_format=torch.channels_last))
+    port = require("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity")
+    network = InceptionNetwork(port.FeatureExtractorInceptionV3, find_inception_weights())
     return Extractor(INCEPTION, 2048, network, INCEPTION_SHA256[:16])
 
 

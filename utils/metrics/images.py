@@ -17,7 +17,7 @@ from torch import Tensor
 
 from utils.checkpoints import write_atomically
 from utils.config import STATISTICS
-from utils.metrics.extractors import INCEPTION, Extractor
+from utils.metrics.extractors import Extractor
 
 COMMAND = "make them with `python -m data.recipes.reference_statistics`"
 
@@ -305,18 +305,7 @@ def load_reference(
     return Reference(**labels, moments=moments, features=features)
 
 
-# -- reports ------------------------------------------------------------------------------------------
-
-
-def metric_names(extractor: str) -> dict[str, str]:
-    """What to call each key of a report, with the extractor; only Inception's have names of their own."""
-    if extractor == INCEPTION:
-        return {"frechet_distance": "FID", "kernel_distance": "KID", "classifier_score": "Inception score"}
-    return {
-        "frechet_distance": f"Fréchet distance ({extractor})",
-        "kernel_distance": f"kernel distance ({extractor})",
-        "classifier_score": f"classifier score ({extractor})",
-    }
+# -- a report ------------------------------------------------------------------------------------------
 
 
 def evaluate_features(
@@ -353,30 +342,3 @@ def evaluate_features(
         score, std = inception_score(probabilities)
         report |= {"classifier_score": score, "classifier_score_std": std}
     return report
-
-
-def evaluate_images(
-    images: Tensor,
-    extractor: Extractor,
-    reference: Reference,
-    batch_size: int = 32,
-    progress: bool = False,
-) -> dict:
-    """`evaluate_features` of uint8 images (n, 3, h, w)."""
-    features, probabilities = extractor.extract(images, batch_size, progress)
-    return evaluate_features(features, probabilities, extractor, reference)
-
-
-def format_report(report: dict) -> str:
-    """One line: every measure, then the extractor, n, and the real images they were compared with."""
-    of = f" ({report['extractor']})"
-    names = {key: name.removesuffix(of) for key, name in metric_names(report["extractor"]).items()}
-    parts = [f"{names['frechet_distance']} {report['frechet_distance']:.2f}"]
-    if "kernel_distance" in report:
-        value, error = report["kernel_distance"], report["kernel_distance_error"]
-        parts.append(f"{names['kernel_distance']} {value:.5f} ± {error:.5f}")
-    if "classifier_score" in report:
-        value, std = report["classifier_score"], report["classifier_score_std"]
-        parts.append(f"{names['classifier_score']} {value:.2f} ± {std:.2f}")
-    against = f"{report['n_reference']:,} of {report['data']} {report['split']}"
-    return f"{', '.join(parts)} [{report['extractor']}, n = {report['n']:,} against {against}]"

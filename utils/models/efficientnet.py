@@ -22,9 +22,7 @@ def require(module: str, package: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(
-            f"`{module}` cannot be imported; install it with `pip install {package}`"
-        ) from error
+        raise ImportError(f"`{module}` cannot be imported; `pip install {package}` brings it") from error
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:

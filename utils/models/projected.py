@@ -95,9 +95,7 @@ class FrozenPyramid(nn.Module):
         mixed = [mix(maps[tap]) for mix, tap in zip(self.mix, TAPS, strict=True)]
         pyramid = [mixed[-1]]
         for i in (2, 1, 0):  # from coarse to fine
-            above = F.interpolate(
-                self.down[i](pyramid[0]), scale_factor=2, mode="bilinear", align_corners=False
-            )
+            above = F.interpolate(self.down[i](pyramid[0]), scale_factor=2, mode="bilinear")
             pyramid.insert(0, mixed[i] + above)
         return pyramid  # (n, 64, 24, 24), (n, 64, 12, 12), (n, 128, 6, 6), (n, 128, 3, 3)
 
