@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent  # not that of utils.config, which needs torch
@@ -42,6 +43,16 @@ def install_in_colab(requirements: list[str]) -> None:
         constraints.write_text(kept, encoding="utf-8")
         options = ["--quiet", "--constraint", str(constraints)]
         subprocess.run([sys.executable, "-m", "pip", "install", *options, *requirements], check=True)
+
+
+def working(parts: Iterable, what: str) -> Iterable:
+    """`parts`, while a line of text says `what` is done, how far, and the time left; it stays when done.
+
+    It is text on the standard output, as all bars of `utils`: a widget would be lost when the page is saved.
+    """
+    from tqdm import tqdm
+
+    return tqdm(parts, what, file=sys.stdout, ncols=100, mininterval=0.5)
 
 
 def begin(seed: int = 0):
