@@ -1,6 +1,6 @@
 """Figures for a dark page, made from those drawn on white paper: the paper becomes transparent, ink light.
 
-Nothing is drawn anew. Black and grey are ink: the darker, the lighter it becomes; a grey map of density is ink.
+Nothing is drawn anew. Black and grey are ink: the darker, the lighter it becomes; grey maps of density too.
 Colours keep their hue and order. Coloured maps and colour bars stay pixel by pixel: low energy is dark on any
 page. A figure with photographs or digits stays as it is, a card: white is a part of them.
 """
