@@ -1,11 +1,15 @@
 """The book: links in its sources, and every page of the built site in a real browser without a network."""
 
 import inspect
+import io
 import re
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from notebooks.tools import book
 from notebooks.tools.book import (
@@ -20,6 +24,7 @@ from notebooks.tools.book import (
     missing_tools,
     notebook_for_book,
 )
+from notebooks.tools.dark import dark_figure
 from notebooks.tools.sync import NOTEBOOKS
 from utils.widgets import explore
 
@@ -204,3 +209,70 @@ def test_playground_is_linked_where_it_belongs():
     other = notebook_for_book(notebook, "11").cells
     assert len(other) == 3 and "run.py lab" in other[2].source and other[1].outputs == []
     assert SLIDERS in inspect.getsource(explore)
+
+
+def drawn(draw) -> bytes:
+    """A figure that `draw` draws on one pair of axes, as PNG."""
+    fig, ax = plt.subplots(figsize=(4, 3), dpi=90)
+    draw(ax)
+    png = io.BytesIO()
+    fig.savefig(png)
+    plt.close(fig)
+    return png.getvalue()
+
+
+def pixels(png: bytes, page: int = 0) -> np.ndarray:
+    """(h, w, 3), a PNG that lies over a page of this grey."""
+    image = Image.open(io.BytesIO(png)).convert("RGBA")
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, (page, page, page, 255)), image))[
+        ..., :3
+    ]
+
+
+def plot(colour: str):
+    return lambda ax: ax.plot([0, 1], [0, 1], color=colour, lw=3)
+
+
+def heat(**image):
+    return lambda ax: ax.imshow(np.arange(2500.0).reshape(50, 50), **image)
+
+
+def test_a_dark_figure_has_no_paper_and_light_ink():
+    light = drawn(lambda ax: (plot("#0072B2")(ax), ax.axvspan(0.6, 0.9, color="#E69F00", alpha=0.3)))
+    before, after = pixels(light).astype(int), pixels(dark_figure(light), 20).astype(int)
+    assert (after[before.min(-1) == 255] == 20).all()  # the page shows
+    ink = before.max(-1) < 40
+    assert ink.sum() > 200 and after[ink].min() > 180
+    line = (before == [0x00, 0x72, 0xB2]).all(-1)
+    assert line.sum() > 200 and np.abs(after[line] - before[line]).max() < 30
+    band = (before == before[120, 240]).all(-1)  # pale on white, dim on the dark page, of the same hue
+    assert band.sum() > 5000 and after[band].mean() < 130 and (np.diff(after[band][0]) < 0).all()
+
+
+@pytest.mark.parametrize("cmap", ["cividis", "viridis", "RdBu"])
+def test_a_map_stays_pixel_by_pixel(cmap):
+    light = drawn(heat(cmap=cmap))
+    before, after = pixels(light), pixels(dark_figure(light), 20)
+    inside = np.s_[60:220, 110:240]  # of the map, less its border
+    assert len(np.unique(before[inside].reshape(-1, 3), axis=0)) > 30
+    assert (before[inside] == after[inside]).all() and (after[:5] == 20).all()
+
+
+def test_photographs_stay_a_card():
+    noise = np.random.default_rng(0).random((12, 12, 3)) ** 3
+    assert dark_figure(drawn(lambda ax: ax.imshow(noise))) is None
+    digit = np.ones((12, 12)) - np.pad(np.ones((6, 6)), 3)  # black on white, a negative
+    assert dark_figure(drawn(lambda ax: ax.imshow(digit, cmap="gray"))) is None
+    assert dark_figure(drawn(plot("black"))) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_figures_follow_the_theme(site: Path, browser, theme):
+    page = browser.new_page(color_scheme=theme)
+    page.goto((site / "notebooks" / "04_energy_models_and_langevin.html").as_uri())
+    shown = page.eval_on_selector_all(
+        ".cell_output img", "all => all.filter(i => i.getClientRects().length).map(i => i.className)"
+    )
+    assert len(shown) > 8 and set(shown) == {f"only-{theme}"}
+    page.context.close()

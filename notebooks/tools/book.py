@@ -20,6 +20,7 @@ import nbformat
 from bs4 import BeautifulSoup
 
 from notebooks.tools import playground
+from notebooks.tools.dark import dark_figure
 from notebooks.tools.slides import has_figure
 from notebooks.tools.sync import NOTEBOOKS, is_setup_cell, repository
 from utils.setup import ROOT
@@ -85,6 +86,7 @@ SLIDERS = (
 NOT_PLAIN = re.compile(
     r"\\[^\w\s]|\\(mathbb|mathcal|mathrm|frac|d?frac|left|right|mid|text|big+)\b|[\\{}]"
 )  # of TeX
+FIGURE = re.compile(r'<img (?=[^>]*src="\.\./(_images/[^"]+)\.png")[^>]*>')  # in a built page of a notebook
 LONG = 10  # lines of code from which a cell is folded
 OPEN = re.compile(r"= build\(|### BEGIN SOLUTION|# your code")  # the lesson itself, never folded
 TITLES = re.compile(r"""(?:set_title\(|suptitle\(|[^\w]title=)\s*[rf]*"([^"]+)""")
@@ -213,6 +215,24 @@ def texts(page: Path) -> list[tuple[str, str, str]]:
     return found
 
 
+def add_dark_figures() -> None:
+    """Give the figures of the built notebooks a twin for the dark theme; one without a twin stays a card."""
+    made = {}
+
+    def with_twin(match: re.Match) -> str:
+        tag, name = match[0], match[1]
+        if name not in made:
+            made[name] = dark_figure((BOOK / f"{name}.png").read_bytes())
+        if made[name] is None:
+            return tag
+        (BOOK / f"{name}.dark.png").write_bytes(made[name])
+        light, dark = (tag.replace("<img ", f'<img class="only-{theme}" ', 1) for theme in ("light", "dark"))
+        return light + dark.replace(f"{name}.png", f"{name}.dark.png")
+
+    for page in sorted((BOOK / "notebooks").glob("*.html")):
+        page.write_text(FIGURE.sub(with_twin, page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def build() -> Path:
     """Build the site, the playground in it, and return its first page.
 
@@ -226,6 +246,7 @@ def build() -> Path:
     shutil.rmtree(BOOK, ignore_errors=True)
     command = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going", "-b", "html"]
     subprocess.run([*command, "-d", str(SOURCE / ".doctrees"), str(SOURCE), str(BOOK)], check=True)
+    add_dark_figures()
     pages = {path.relative_to(BOOK).as_posix(): texts(path) for path in sorted(BOOK.rglob("*.html"))}
     data = json.dumps(pages, ensure_ascii=False)
     (BOOK / "_static" / "texts.js").write_text(f"const BOOK_TEXTS = {data};\n", encoding="utf-8")
