@@ -8,6 +8,7 @@ This file knows no network, no plot and no data set. The notebooks 04 and 06 der
 """
 
 import math
+import sys
 import warnings
 from collections import namedtuple
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 Energy = Callable[[Tensor], Tensor]
 Evaluate = Callable[..., tuple[Tensor, Tensor | None]]  # z -> (energy, gradient); gradient=False spares that
@@ -167,6 +169,7 @@ def sample(
     thin: int | None = None,
     callback: Callable[[int, NamedTuple], None] | None = None,
     chunk_size: int | None = None,
+    progress: bool = False,
     check: bool = True,
 ) -> Chain:
     """Run all chains together for `n_steps` and return the last state.
@@ -180,6 +183,7 @@ def sample(
         thin: keep every `thin`-th state in `path`; memory then grows with n_steps / thin, else not at all.
         callback: called as `callback(step, state)` with step 0 (the start) to n_steps.
         chunk_size: chains whose energy is evaluated at once, to bound memory; it changes rounding only.
+        progress: show a bar.
         check: compare the energies of 8 starts with a second call and a smaller batch; False forgoes that.
 
     Raises:
@@ -194,7 +198,7 @@ def sample(
     state = _begin(evaluate, z0, kernel, check)
     accepted, probability = torch.zeros(2, len(z0), device=z0.device)
     path = z0.new_empty((1 + n_steps // thin, *z0.shape)) if thin else None
-    for step in range(n_steps + 1):
+    for step in tqdm(range(n_steps + 1), disable=not progress, unit="step", file=sys.stdout):
         if step > 0:
             state = kernel.step(state, evaluate, generator)
             accepted += state.accepted
