@@ -174,7 +174,7 @@ GAN = [
     ("train", "modes are missing", train_by(swapped_g)),
     ("train", "modes are missing", train_by(swapped_d)),
     ("train", "modes are missing|far from this ring", by_table(guessed_ring)),
-    ("train", "far from this ring", by_table(lambda draw, g: 0.3 + draw(2000, g))),
+    ("train", "far from this ring", by_table(lambda draw, g: 0.5 + draw(2000, g))),
     ("train", "points beside it", trained_with(lambda D: Wrapped(lambda x: D(x) - D(x).mean()))),
     ("train", "probabilities stand", trained_with(lambda D: Wrapped(lambda x: D(x).sigmoid()))),
     ("train", "no better than a coin", trained_with(untrained)),

@@ -180,7 +180,7 @@ def _covers(run):
 
 def _far(run):
     floor = energy_distance(run.ring.mixture.sample(1000, seeded(0)), run.real[:1000])
-    return energy_distance(run.x[:1000], run.real[:1000]) > 15 * floor
+    return energy_distance(run.x[:1000], run.real[:1000]) > 30 * floor
 
 
 def _remembers(run):

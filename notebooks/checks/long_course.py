@@ -112,7 +112,7 @@ def weigh(G, d, latent_dim, draw_real, n, generator):
 
 def interval(before, after):
     """Mean of the paired differences `before - after`, and half the width of its 95 % interval."""
-    change, half = torch.tensor(before) - torch.tensor(after), stats.t.ppf(0.975, len(before) - 1)
+    change, half = torch.tensor(before) - torch.tensor(after), float(stats.t.ppf(0.975, len(before) - 1))
     return change.mean().item(), half * change.std().item() / len(before) ** 0.5
 
 
