@@ -28,6 +28,7 @@ from notebooks.checks.common import (
 )
 from tests.test_builds import builds
 from tests.test_exercises import exercises, solution
+from tests.test_long_builds import LONG
 from utils.config import ROOT
 from utils.losses import pulling_away
 from utils.metrics.toy import distance_to_roll
@@ -112,7 +113,9 @@ def test_demands():
     for name, say, wrong in DEMANDED + WRONG:
         assert say in verdict(CHECKS[name], wrong)
     demanded = {(name, say) for name, c in CHECKS.items() for say in (*c.demands, *c.properties)}
-    tried = {(name, say) for name, say in demanded for n, s, _ in DEMANDED + WRONG if n == name and s in say}
+    tried = {
+        (name, say) for name, say in demanded for n, s, _ in DEMANDED + WRONG + LONG if n == name and s in say
+    }
     assert tried == demanded, "give a wrong answer to each: @exercise(wrong={say: answer})"
 
 

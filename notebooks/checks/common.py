@@ -283,6 +283,12 @@ def _complaint(value: object, want: object, answer: Callable | None = None) -> s
             return f"a tuple of {len(want)} results is wanted, not {_describe(value)}"
         problems = [_complaint(v, w) for v, w in zip(value, want, strict=True)]
         return next((f"result {k}: {problem}" for k, problem in enumerate(problems, 1) if problem), None)
+    if isinstance(want, dict):
+        lacks = want.keys() - (value.keys() if isinstance(value, dict) else set())
+        return f"a dict is wanted that has {', '.join(map(repr, sorted(lacks)))}" if lacks else None
+    if callable(want):  # a network or function: what it does is left to properties
+        kind, say = (nn.Module, "a network") if isinstance(want, nn.Module) else (Callable, "a function")
+        return None if isinstance(value, kind) else f"{say} is wanted, not {_describe(value)}"
     shape = tuple(np.shape(want))
     wanted = f"a tensor of shape {shape}" if shape else "one number"
     if isinstance(value, bool) or not isinstance(value, Tensor | np.ndarray | np.generic | int | float):
