@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 
-from data.recipes import digit_energy, ebgan_study, image_study, ring_study, toy_study
+from data.recipes import architecture_study, digit_energy, ebgan_study, image_study, ring_study, toy_study
 from data.recipes.study import run_jobs, ula_chains
 from utils import studies
 from utils.config import ROOT
@@ -18,7 +18,7 @@ from utils.metrics.judges import jackknife, judge
 from utils.samplers import mala
 from utils.studies import described, load, plain, read, run_once, update
 
-RECIPES = [toy_study, ebgan_study, ring_study, image_study, digit_energy]
+RECIPES = [toy_study, ebgan_study, ring_study, image_study, digit_energy, architecture_study]
 JOBS = {recipe: recipe.jobs for recipe in RECIPES}
 
 
@@ -170,6 +170,13 @@ def tiny_ring(monkeypatch, step_size=0.1):
     return "minimax, seed 0"
 
 
+def tiny_architectures(monkeypatch, step_size):
+    monkeypatch.setattr(architecture_study, "N", 400)
+    for setting, value in {"n_steps": 2, "lr_g": step_size}.items():
+        monkeypatch.setitem(architecture_study.COMMON, setting, value)
+    return "MLP, seed 0"
+
+
 def tiny_images(monkeypatch, step_size):
     asked = image_study.job(
         "final", "ULA", partial(ula_chains, step_size=step_size, n_steps=1), 40, kind="line"
@@ -192,6 +199,7 @@ TINY = {
     ebgan_study: tiny_ebgan,
     ring_study: tiny_ring,
     image_study: tiny_images,
+    architecture_study: tiny_architectures,
 }
 
 
