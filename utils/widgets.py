@@ -84,6 +84,7 @@ def show_langevin(
     n_chains: int = 400,
     n_traced: int = 3,
     extent: float = 3.5,
+    marked: bool = True,
     seed: int = 0,
 ) -> Chain | None:
     """Run Langevin chains from N(0, I) in the plane, draw both spaces; None, and a title, where one diverged.
@@ -96,6 +97,7 @@ def show_langevin(
         log_prob: log p_d in nats, (n, 2) -> (n,); left out, no density is drawn.
         n_chains, n_traced: number of chains, and of those whose way is drawn.
         extent: half the side of the second picture, in units of x; that of the first is 3.5.
+        marked: with a colour bar and a legend.
         seed: of starts and noise; the same seed gives the same picture.
 
     Raises ValueError for a setting that is wrong (see `utils.samplers`).
@@ -110,7 +112,7 @@ def show_langevin(
         value = energy(z)
         return value - value[value.isfinite()].min()
 
-    bar = "E(z), nats above its least"
+    bar = "E(z), nats above its least" if marked else ""
     show_function(latent_axes, above_least, 3.5, n=100, colour_bar=bar, vmin=0, vmax=10, alpha=0.6)
     latent_axes.set(xlabel="$z_1$", ylabel="$z_2$")
     data_axes.set(xlabel="$x_1$", ylabel="$x_2$")
@@ -121,7 +123,7 @@ def show_langevin(
     show_points(latent_axes, chain.z, "sampler", 3.5, "latent space: E(z)")
     path = chain.path[:, :n_traced]  # (1 + n_steps, n_traced, 2)
     ways = latent_axes.plot(path[..., 0], path[..., 1], color=COLOURS["chain"], lw=0.8)
-    if ways:
+    if ways and marked:
         names = ["chains, at their ends", f"the way of {len(ways)}"]
         latent_axes.legend([latent_axes.lines[0], ways[0]], names, loc="upper left", fontsize=8, frameon=True)
     with torch.no_grad():
