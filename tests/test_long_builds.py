@@ -128,6 +128,10 @@ def one_mode(draw_real, generator):
     return x[(x - x[0]).norm(dim=1) < 0.5] + 1e-3
 
 
+def one_mode_too_often(draw_real, generator):
+    return torch.cat([one_mode(draw_real, generator).repeat(8, 1), draw_real(800, generator) + 1e-3])
+
+
 def guessed_ring(draw_real, generator):
     return gaussian_ring(8, 2.0, 0.15).sample(2000, generator)
 
@@ -174,7 +178,7 @@ GAN = [
     ("train", "modes are missing", train_by(swapped_g)),
     ("train", "modes are missing", train_by(swapped_d)),
     ("train", "modes are missing|far from this ring", by_table(guessed_ring)),
-    ("train", "far from this ring", by_table(lambda draw, g: 0.5 + draw(2000, g))),
+    ("train", "far from this ring", by_table(one_mode_too_often)),
     ("train", "points beside it", trained_with(lambda D: Wrapped(lambda x: D(x) - D(x).mean()))),
     ("train", "probabilities stand", trained_with(lambda D: Wrapped(lambda x: D(x).sigmoid()))),
     ("train", "no better than a coin", trained_with(untrained)),
