@@ -197,7 +197,7 @@ def gradient(energy, z):
     return value.detach(), torch.autograd.grad(value.sum(), z)[0]
 
 
-def langevin(energy, z, eps, g, drift=0.5, noise=1.0, ratio=None, accept=True, again=1, shared=False):
+def langevin(energy, z, eps, g, drift=0.5, noise=1.0, ratio=None, again=1, shared=False, nan=False):
     """MALA, or ULA without `ratio`, with mistakes to choose from."""
     start, down = gradient(energy, z)
     kick = torch.randn(z[:, :1].shape if shared else z.shape, generator=g)
@@ -207,16 +207,20 @@ def langevin(energy, z, eps, g, drift=0.5, noise=1.0, ratio=None, accept=True, a
     end, down_new = gradient(energy, new)
     back = (z - new + drift * eps * down_new).square().sum(1) - (new - z + drift * eps * down).square().sum(1)
     log_ratio = start - end - ratio * back / (2 * eps)
-    moved = torch.rand(len(z), generator=g).log() < log_ratio
+    u = torch.rand(len(z), generator=g).log()
+    moved = ~(u >= log_ratio) if nan else u < log_ratio
     if again > 1:  # a rejected proposal is dropped, and another drawn
-        rest = langevin(energy, z, eps, g, drift, noise, ratio, accept, again - 1)
+        rest = langevin(energy, z, eps, g, drift, noise, ratio, again - 1)
         return torch.where(moved[:, None], new, rest)
     return torch.where(moved[:, None], new, z)
 
 
-def path(energy, z, h, n, g, sign=1, refresh=True, metropolis=True, kinetic=True, half=0.5, nan=False):
+def path(
+    energy, z, h, n, g, sign=1, refresh=True, metropolis=True, kinetic=True, half=0.5, nan=False, shared=False
+):
     """HMC with mistakes to choose from."""
     p = torch.randn(z.shape, generator=g if refresh else course.seeded(0))
+    p = p[:, :1].expand_as(p) if shared else p
     first, z0, p0 = gradient(energy, z)[0], z, p
     for _ in range(n):
         p = p - sign * half * h * gradient(energy, z)[1]
@@ -273,9 +277,10 @@ def frog(energy, z, p, h, n, sign=1, half=0.5, steps=0):
 
 
 def squeezed(energy, z, p, h, n):
-    """Comes back, but shrinks volume: z is moved in a stretched coordinate whose scale follows p."""
-    there, moving = frog(energy, z, p, h, n)
-    return there * (1 + 0.1 * moving.square() - 0.1 * p.square()), moving
+    """Comes back, but does not keep volume: p is moved in a scale that follows the energy."""
+    scale = lambda z: 1 + 0.1 * energy(z).detach().tanh()[:, None]  # noqa: E731
+    z, p = frog(energy, z, p / scale(z), h, n)
+    return z, p * scale(z)
 
 
 def of_order_one(energy, z, p, h, n):
@@ -308,6 +313,9 @@ CHAINS = [
     ("mala_library", RANKS, partial(mala, noise=2**0.5)),
     ("mala_library", "exactly where it was", rotated(mala)),
     ("mala_library", "shape", lambda e, z, eps, g: (new := mala(e, z, 4 * eps, g))[(new != z).all(1)][:-1]),
+    ("mala_library", LAW, partial(mala, shared=True)),
+    ("mala_library", "is not finite", partial(mala, nan=True)),
+    ("hmc_library", LAW, partial(path, shared=True)),
     ("hmc_library", "still attached", keep_graph(path)),
     ("hmc_library", "or not alone", lambda e, z, h, n, g: path(e, z, h, n, None)),
     ("hmc_library", "not drawn afresh", partial(path, refresh=False)),
@@ -321,6 +329,7 @@ CHAINS = [
     ("leapfrog_library", "rolls up", partial(frog, sign=-1)),
     ("leapfrog_library", "does not come back", euler),
     ("leapfrog_library", "does not come back", symplectic_euler),
+    ("leapfrog_library", "volume is not kept", squeezed),
     ("leapfrog_library", "drifts too fast", partial(frog, half=1.0)),
     ("leapfrog_library", "drifts too fast", of_order_one),
 ]
