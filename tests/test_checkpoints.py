@@ -4,18 +4,21 @@ import argparse
 import json
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from utils.checkpoints import (
     freeze,
     list_checkpoints,
     load_checkpoint,
     load_state_dict_file,
+    locked,
     read_card,
     save_checkpoint,
     sha256,
@@ -206,7 +209,7 @@ def test_threads_that_write_one_file_leave_one_of_theirs_whole(tmp_path):
 
 
 def test_a_load_beside_saves_never_sees_a_mismatch(tmp_path):
-    """Whatever is loaded was saved together; a pair that is just being replaced is refused."""
+    """Weights, card and each other: whatever is loaded was saved together."""
     save_checkpoint("x", {"G": nn.Linear(1, 1)}, {"value": -1.0}, tmp_path)
     stop = threading.Event()
 
@@ -220,10 +223,7 @@ def test_a_load_beside_saves_never_sees_a_mismatch(tmp_path):
     def load(_):
         seen = 0
         while not stop.is_set() or not seen:
-            try:
-                states, card = load_checkpoint("x", tmp_path)
-            except ValueError:
-                continue
+            states, card = load_checkpoint("x", tmp_path)
             assert card["value"] == -1 or (states["G"]["weight"] == card["value"]).all()
             seen += 1
         return seen
@@ -235,6 +235,20 @@ def test_a_load_beside_saves_never_sees_a_mismatch(tmp_path):
         stop.set()
         assert sum(load.result() for load in loads) >= 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.json", "x.safetensors"]
+
+
+def test_a_load_waits_for_the_pair_that_is_being_replaced(saved, modules):
+    """The card of a save lies there already, its weights not yet: the state between the two steps."""
+    before = (saved / "x.json").read_text()
+    card = (saved / "x.json").read_text().replace(read_card("x", saved)["sha256"], "0" * 64)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(saved / "x.safetensors"):
+            (saved / "x.json").write_text(card)
+            loading = pool.submit(load_checkpoint, "x", saved)
+            time.sleep(0.1)
+            assert not loading.done()
+            (saved / "x.json").write_text(before)
+        assert torch.equal(loading.result()[0]["D"]["weight"], modules["D"].weight)
 
 
 # ------------------------------------------------------------------------------------- names and values
@@ -257,6 +271,16 @@ def test_a_card_takes_numbers_of_numpy_and_torch_and_names_what_it_cannot_hold(t
         with pytest.raises(TypeError, match=r"card\['lr'\]"):
             save_checkpoint("x", {"G": nn.Linear(1, 1)}, {"fine": 1, "lr": bad}, tmp_path)
     assert read_card("x", tmp_path) == loaded
+
+
+def test_wrappers_leave_no_trace_in_the_names(tmp_path):
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    inner = nn.Sequential(torch.compile(net[0]), net[1])
+    for wrapped in (nn.DataParallel(net), AveragedModel(net), torch.compile(net), inner):
+        save_checkpoint("x", {"G": wrapped}, {}, tmp_path)
+        state = load_checkpoint("x", tmp_path)[0]["G"]
+        net.load_state_dict(state)  # strict
+        assert torch.equal(state["0.weight"], net[0].weight)
 
 
 # ----------------------------------------------------------------------------------- strangers' own files

@@ -37,14 +37,14 @@ PRIORS = {"normal": torch.positive, "uniform": uniform, "truncated": truncated}
 class Adapted(nn.Module):
     """What G and d share: a frozen copy of the network, called in its own dtype, with one tensor out."""
 
-    def __init__(self, net: Callable, pick: str | int | None):
+    def __init__(self, net: Callable, pick: str | int | None, copy: bool):
         super().__init__()
         while isinstance(net, WRAPPERS) or hasattr(net, "_orig_mod"):  # _orig_mod: of torch.compile
             net = net.module if isinstance(net, WRAPPERS) else net._orig_mod
         if isinstance(net, nn.Module):
-            net = copy_network(net).eval().requires_grad_(False)
+            net = (copy_network(net) if copy else net).eval().requires_grad_(False)
         check_evaluation_mode(net=net)
-        self.net, self.pick, self.training = net, pick, False
+        self.net, self.pick, self.copy, self.training = net, pick, copy, False
 
     @property
     def like(self) -> Tensor:
@@ -87,8 +87,8 @@ class Adapted(nn.Module):
 class AdaptedGenerator(Adapted):
     """See `as_generator`."""
 
-    def __init__(self, net, latent_shape, prior, output, pick):
-        super().__init__(net, pick)
+    def __init__(self, net, latent_shape, prior, output, pick, copy):
+        super().__init__(net, pick, copy)
         if isinstance(prior, Prior):
             self.prior, prior = prior, "normal"
         self.warp, self.output = PRIORS.get(prior) if isinstance(prior, str) else prior, output
@@ -138,11 +138,11 @@ def _shapes(net: Callable, given: int | tuple[int, ...] | None) -> list[tuple[in
 class AdaptedLogit(Adapted):
     """See `as_logit`."""
 
-    def __init__(self, net, kind, reduce, pick):
-        super().__init__(net, pick)
-        if kind not in KINDS or reduce not in (None, "mean", "sum"):
-            raise ValueError(f"kind={kind!r} or reduce={reduce!r} is unknown: see as_logit")
-        self.kind, self.reduce, self.checked = kind, reduce, False
+    def __init__(self, net, kind, smoothing, reduce, pick, copy):
+        super().__init__(net, pick, copy)
+        if kind not in KINDS or reduce not in (None, "mean", "sum") or not 0.5 < smoothing <= 1:
+            raise ValueError(f"kind={kind!r}, reduce={reduce!r} or smoothing={smoothing}: see as_logit")
+        self.kind, self.smoothing, self.reduce, self.checked = kind, smoothing, reduce, False
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules()):
             why = "D has batch norm: in evaluation mode it is not the function that was trained"
             warnings.warn(f"{why}, and can be far worse; see its accuracy (describe), or refit", stacklevel=3)
@@ -154,13 +154,24 @@ class AdaptedLogit(Adapted):
             self._learn(x[:64])
         d = self.call(x)
         if d.shape[:1] != x.shape[:1]:
-            raise ValueError(f"net returned {tuple(d.shape)} for {len(x)} rows: one number a row, no mean")
+            raise ValueError(
+                f"net returned shape {tuple(d.shape)} for {len(x)} rows: one number a row, no mean"
+            )
         d = d.reshape(len(x), -1)  # (n, k)
         if d.shape[1] > 1 and self.reduce is None:
-            raise ValueError(f"net returned {d.shape[1]} numbers a row: patches? say reduce='mean' or 'sum'")
+            raise ValueError(
+                f"net returned {d.shape[1]} numbers a row (patches?); say reduce='mean' or 'sum'"
+            )
         if self.kind == "sigmoid":
             d = torch.logit(d, torch.finfo(self.like.dtype).eps)
-        return (d.sum(1) if self.reduce == "sum" else d.mean(1)) * (-1 if self.kind == "energy" else 1)
+        d = (d.sum(1) if self.reduce == "sum" else d.mean(1)) * (-1 if self.kind == "energy" else 1)
+        if self.smoothing == 1:
+            return d
+        bound = math.log(self.smoothing / (1 - self.smoothing))
+        if d.max() >= bound:
+            why = f"smoothing={self.smoothing} bounds d by {bound:.2f}, but it reached {d.max():.2f}"
+            raise ValueError(f"{why}; leave smoothing out and calibrate instead")
+        return d - torch.log(self.smoothing - (1 - self.smoothing) * d.exp())
 
     def _learn(self, x: Tensor) -> None:
         """Take off a last nn.Sigmoid, and check the function on a few rows."""
@@ -171,7 +182,7 @@ class AdaptedLogit(Adapted):
                 raise ValueError("kind='sigmoid', but net returns values outside [0, 1]: is it a logit?")
             if self.kind == "logit" and inside and p.numel() > 8:
                 warnings.warn("all of d lies in [0, 1]; for a probability say kind='sigmoid'", stacklevel=4)
-            if self.kind == "sigmoid" and not self._remove_sigmoid(x, p):
+            if self.kind == "sigmoid" and not (self.copy and self._remove_sigmoid(x, p)):
                 why = "no nn.Sigmoid can be taken off: beyond 16 nats d has no gradient"
                 warnings.warn(f"{why}; return the layer before it, with kind='logit'", stacklevel=4)
         self.checked = True
@@ -201,6 +212,7 @@ def as_generator(
     output: tuple[float, float] | None = None,
     *,
     pick: str | int | None = None,
+    copy: bool = True,
 ) -> AdaptedGenerator:
     """`net` as a frozen G, z (n, latent_dim) -> x, with `latent_dim`, for whatever takes a G.
 
@@ -211,6 +223,7 @@ def as_generator(
             variables after which z ~ N(0, I); a map from N(0, I) to it; or a Prior, which becomes `G.prior`.
         output: range of net's images, such as (0, 1), which is mapped to [-1, 1]; left out, x stays as it is.
         pick: key, attribute or index of x, where net returns several things.
+        copy: work on a copy; without, net itself is frozen.
 
     Raises:
         ValueError: net takes no such z, or x is not a function of its own row of z alone: fresh noise in each
@@ -218,15 +231,17 @@ def as_generator(
     """
     if isinstance(net, AdaptedGenerator):
         return net
-    return AdaptedGenerator(net, latent_shape, prior, output, pick)
+    return AdaptedGenerator(net, latent_shape, prior, output, pick, copy)
 
 
 def as_logit(
     net: Callable,
     kind: str = "logit",
     *,
+    smoothing: float = 1.0,
     reduce: str | None = None,
     pick: str | int | None = None,
+    copy: bool = True,
 ) -> AdaptedLogit:
     """`net` as a frozen d, x -> (n,) in nats, for whatever takes a logit; its first call checks it.
 
@@ -234,11 +249,12 @@ def as_logit(
         net: a network, wrapped or not, or a function around one.
         kind: what net returns: "logit"; "sigmoid", a probability (a last nn.Sigmoid is taken off the copy);
             or no log ratio, to be calibrated: "least_squares", "hinge", "critic" (Wasserstein), "energy" (low
-            is real; its sign is turned). After label smoothing calibrate too.
+            is real; its sign is turned).
+        smoothing: label of real data in training; its effect on the logit is undone.
         reduce: "mean" or "sum" over the patches of a D that returns several numbers for a row.
-        pick: as for `as_generator`.
+        pick, copy: as for `as_generator`.
 
     Raises:
-        ValueError: as for `as_generator`, or d does not fit `kind`.
+        ValueError: as for `as_generator`, or d does not fit `kind` or `smoothing`.
     """
-    return net if isinstance(net, AdaptedLogit) else AdaptedLogit(net, kind, reduce, pick)
+    return net if isinstance(net, AdaptedLogit) else AdaptedLogit(net, kind, smoothing, reduce, pick, copy)

@@ -18,13 +18,14 @@ from utils.plotting import COLOURS, image_grid
 from utils.samplers import Kernel, check_whole, sample, ula
 
 FORMATS = ("gif", "mp4")
+Pictures = Iterable[np.ndarray | Tensor]
 MAX_BYTES = 3_000_000  # of a GIF in the repository
 PALE_DATA = "#7fb8d8"  # COLOURS["data"] halfway to white
 COLUMNS = 4  # tiles in a row of images
 
 
 def write_animation(
-    frames: Iterable[np.ndarray], path: Path, milliseconds: float = 80, hold: float = 1500, colours: int = 256
+    frames: Pictures, path: Path, milliseconds: float = 80, hold: float = 1500, colours: int = 256
 ) -> Path:
     """Write a GIF or an MP4, as the ending of `path` says; returns the path.
 
@@ -57,19 +58,32 @@ def check_format(path: Path, milliseconds: float, hold: float) -> str:
     return ending
 
 
-def as_frames(frames: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """A list of pictures of one size, uint8 (H, W, 3); raises ValueError, naming it, for what is none."""
-    frames = [np.asarray(frame) for frame in frames]
+def as_frames(frames: Pictures) -> list[np.ndarray]:
+    """Pictures of one size as uint8 arrays (H, W, 3); raises ValueError, naming it, for what is no picture.
+
+    They are arrays or tensors, grey (H, W) or (H, W, 1), RGB (H, W, 3), or RGBA (H, W, 4), laid on white, of
+    booleans, whole numbers in [0, 255], or floats, all in [0, 1] or else all in [0, 255].
+    """
+    frames = [np.asarray(f.detach().cpu() if isinstance(f, Tensor) else f) for f in frames]
     if not frames:
         raise ValueError("frames is empty: give at least one picture (H, W, 3)")
     if len(shapes := {frame.shape for frame in frames}) > 1:
         raise ValueError(f"frames have different shapes {sorted(shapes)}; make all of one size")
-    if (shape := frames[0].shape)[2:] != (3,) or 0 in shape:
+    (shape,) = shapes
+    if len(shape) not in (2, 3) or 0 in shape or (*shape, 1)[2] not in (1, 3, 4) or shape[1:] in ((3,), (4,)):
         raise ValueError(f"a frame has shape {shape}; give a list of pictures (H, W, 3)")
-    if wrong := [frame for frame in frames if frame.dtype != np.uint8]:
-        found = f"{wrong[0].dtype} from {wrong[0].min()} to {wrong[0].max()}"
-        raise ValueError(f"frames are {found}; give uint8 in [0, 255], of floats in [0, 1] (255 * x).round()")
-    return frames
+    stack, kind = np.stack(frames), np.result_type(*frames).kind  # (n, H, W[, c])
+    low, high = stack.min(), stack.max()
+    if kind not in "buif" or not 0 <= low <= high <= 255 or (kind == "f" and 1 < high <= 2):
+        wanted = "whole numbers in [0, 255], or floats in [0, 1] or in [0, 255]"
+        raise ValueError(f"frames are {stack.dtype} from {low} to {high}; give {wanted}")
+    if kind == "b" or (kind == "f" and high <= 1):
+        stack = stack * 255.0
+    stack = np.rint(stack).astype(np.uint8).reshape(*stack.shape[:3], -1)
+    if stack.shape[3] == 4:
+        alpha = stack[..., 3:] / 255
+        stack = np.rint(alpha * stack[..., :3] + (1 - alpha) * 255).astype(np.uint8)
+    return list(np.broadcast_to(stack, (*stack.shape[:3], 3)))
 
 
 def gif_bytes(frames: list[np.ndarray], milliseconds: float, hold: float, colours: int) -> bytes:

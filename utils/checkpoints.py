@@ -19,10 +19,12 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from utils.config import CHECKPOINTS
 
 STEP = ".int8_step"  # after the name of a rounded weight
+WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 States = dict[str, dict[str, Tensor]]  # module -> state dict
 
 
@@ -69,17 +71,20 @@ def save_checkpoint(
     With `int8`, matrices and kernels are rounded to 255 levels a row: a quarter of the size of float32, with
     an error of at most 1/254 of the row's largest weight; `load_checkpoint` gives float32 again.
 
-    Keys are `<module>.<parameter>`. The card gains `sha256`, `bytes` and `parameters` (a count). If either
-    cannot be written, both old files stay.
+    Keys are `<module>.<parameter>`, without what `torch.compile`, `DataParallel` and `AveragedModel` add. The
+    card gains `sha256`, `bytes` and `parameters` (a count). If either cannot be written, both old files stay.
     Raises ValueError for a module's name with a dot, TypeError naming a card's key that JSON cannot hold.
     """
     if bad := [prefix for prefix in modules if not prefix or "." in prefix]:
         raise ValueError(f"modules has the names {bad}: they must have no dot and not be empty; rename them")
     tensors, counts, path = {}, {}, folder / f"{name}.safetensors"
     for prefix, module in modules.items():
+        while isinstance(module, WRAPPERS):
+            module = module.module
         counts[prefix] = sum(p.numel() for p in module.parameters())
         for key, value in module.state_dict().items():
-            tensors[f"{prefix}.{key}"] = value.detach().cpu().contiguous().clone()
+            clean = f"{prefix}.{key.replace('_orig_mod.', '')}"
+            tensors[clean] = value.detach().cpu().contiguous().clone()
     if int8:
         tensors = _rounded(tensors)
     for key, value in card.items():
@@ -142,6 +147,16 @@ def load_checkpoint(name: str, folder: Path = CHECKPOINTS) -> tuple[States, dict
         FileNotFoundError: no such checkpoint.
         ValueError: the weights are damaged or are not those the card describes.
     """
+    read_card(name, folder)
+    try:
+        return _load(name, folder)
+    except (ValueError, FileNotFoundError):  # or the pair is just being replaced: look again when it is not
+        with suppress(OSError), locked(folder / f"{name}.safetensors"):
+            return _load(name, folder)
+        raise
+
+
+def _load(name: str, folder: Path) -> tuple[States, dict]:
     card, path = read_card(name, folder), folder / f"{name}.safetensors"
     remedy = f"restore it with `git checkout -- {path.name}` in {path.parent}, or retrain: "
     remedy += str(card.get("command"))
