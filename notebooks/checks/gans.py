@@ -430,7 +430,7 @@ def _fitted(real, fake, weights, use=(1.0, 1.0)):
 
 
 @exercise(course=platt, tolerance=3e-3)
-def check_platt_scaling(real: lambda g: 1.5 + 3 * normal(80)(g), fake: lambda g: 0.5 + 3 * normal(40)(g)):
+def check_platt_scaling(real: lambda g: 2 + 2 * normal(160)(g), fake: lambda g: 2 * normal(80)(g) - 1):
     balanced = 1 / len(real), 1 / len(fake)
     slope, intercept = _fitted(real, fake, balanced)
     yield "right", (slope, intercept)

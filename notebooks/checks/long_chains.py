@@ -147,6 +147,12 @@ def _comes_back(f, energy, z, p, h, n):
     return torch.allclose(back, z, atol=1e-6) and torch.allclose(turned, -p, atol=1e-6)
 
 
+def _straight(f, energy, z, p, h, n):
+    z, p = z.double(), p.double()
+    there, moving = f(lambda z: 0 * z.sum(1), z, p, h, n)
+    return torch.allclose(there, z + n * h * p) and torch.allclose(moving, p)
+
+
 def _volume(f, energy, z, p, h, n, delta=1e-5):
     """The determinant of the map (z, p) -> (z', p') at each row of one coordinate, by central differences."""
     z, p, columns = z[:, :1].double(), p[:, :1].double(), []
@@ -170,9 +176,7 @@ def _drift(f, z, p, n):
         "a result is still attached: its graph grows with every step": lambda f, *given: (
             not any(part.requires_grad for part in f(*given))
         ),
-        "where nothing pulls, a path is not straight, or its time is wrong": lambda f, e, z, p, h, n: all(
-            map(torch.allclose, f(lambda z: 0 * z.sum(1), z, p, h, n), (z + n * h * p, p))
-        ),
+        "where nothing pulls, a path is not straight, or its time is wrong": _straight,
         "a ball let go on a slope rolls up": lambda f, e, z, *_: (
             f(_bowl, z, 0 * z, 0.1, 3)[0].abs() < z.abs()
         ).all(),
