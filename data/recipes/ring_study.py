@@ -42,6 +42,7 @@ ROWS: dict[str, dict] = {  # what differs from COMMON and from TrainConfig's def
     "hinge, spectral": {"loss": "hinge", "spectral": True},
     "clip": CLIP,
     "clip, 5 steps": CLIP | {"d_steps": 5},
+    "clip, momentum 0": CLIP | {"betas": (0.0, 0.999)},
     "clip, betas": CLIP | {"betas": (0.0, 0.9)},
     "clip, both": CLIP | PAPER,
     "penalty": PENALTY,
