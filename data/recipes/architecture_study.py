@@ -28,6 +28,7 @@ COMMON |= {"norm_batches": 10, "n_steps": N_STEPS, "log_every": N_STEPS}
 ROWS: dict[str, dict] = {  # what differs from BASE
     "baseline": {},
     "MLP": {"family": "mlp"},
+    "MLP, batch norm": {"family": "mlp, batch norm"},
     "no spectral norm": {"spectral": False},
     "attention": {"attention": True},
     "minibatch std": {"batch_std": True},
@@ -53,8 +54,11 @@ def train(s: dict) -> TrainResult:
     """One run from scratch, 5 to 15 seconds on one CPU core."""
     x, y = (part[: s["n_images"]] for part in digits("train"))
     torch.manual_seed(s["seed"])
-    if s["family"] == "mlp":
+    if s["family"].startswith("mlp"):
         G = MLPGenerator(LATENT, 128, 2, x.shape[1:], bounded=True)
+        if "batch norm" in s["family"]:  # before each ReLU, as in the convolutional G; draws no weights
+            for i in (3, 1):
+                G.net.insert(i, nn.BatchNorm1d(128))
         D = MLPDiscriminator(128, 2, x.shape[1:], nn.LeakyReLU, spectral=True)
     else:
         G = gans.Generator(s["width"], s["style"], s["attention"], s["label"])
