@@ -376,6 +376,8 @@ def check_best_discriminator(p, q, h):
     yield "that is the ratio of the densities: D is a probability", (p / q, value(p / q, 1 - p / q))
     yield "D is twice too large: the mean of the two densities has mass 1, their sum 2", (2 * D, -torch.inf)
     yield "a sum is no integral: the spacing is missing", (D, V / h)
+    masses = both.sum() * h - 2
+    yield "2 JSD - log 4 takes both masses for 1: on a grid they need not be", (D, V + math.log(2) * masses)
     yield "that is the Jensen-Shannon divergence: the value of the game is wanted", (D, V / 2 + math.log(2))
     yield "that is D's loss as a mean of two cross-entropies: V is what D maximises", (D, -V / 2)
     yield "the generated points are missing in V", (D, value(D, torch.ones_like(D)))
@@ -411,6 +413,11 @@ def check_game_value(real: normal(5), fake: normal(9)):
     yield "independent errors were added like numbers", (V, spreads[0] / 5**0.5 + spreads[1] / 3)
     yield "that is the square of the standard error", summary(*terms, power=1)
     yield "the error of the real points is missing", summary(*terms, drop=1)
+    yield "the error of the generated points is missing", (V, spreads[0] / 5**0.5)
+    biased = sum(x.var(correction=0) / len(x) for x in terms) ** 0.5
+    yield "a sample variance divides by one less than the number of points", (V, biased)
+    as_real = summary(terms[0], -softplus(-fake))
+    yield "generated points are scored as if they were real: V has log(1 - D) there", as_real
     yield "the error of all points together: each class has its own mean", (V, 2 * together.std() / 14**0.5)
 
 
@@ -454,7 +461,12 @@ def check_corrected_logit(d: normal(4), n_real: whole(2000, 3000), n_fake: whole
     yield "use the natural logarithm: logits are in nats", d - odds / math.log(10)
 
 
-@exercise(edges=[lambda g: (1000 + normal(5)(g).double(), 1000 + normal(7)(g).double())])
+@exercise(
+    edges=[
+        lambda g: (1000 + normal(5)(g).double(), 1000 + normal(7)(g).double()),
+        lambda g: (1000 + normal(5)(g).double(), normal(7)(g).double() - 1000),
+    ]
+)
 def check_kl_from_logit(real: normal(5), fake: normal(7)):
     log_mean, mean = torch.logsumexp(fake, 0) - math.log(len(fake)), real.mean()
     yield "right", mean - log_mean
@@ -465,6 +477,13 @@ def check_kl_from_logit(real: normal(5), fake: normal(7)):
     yield "that is the log of a sum, not of a mean", mean - log_mean - math.log(len(fake))
     yield "exponential and mean are in the wrong order", mean - fake.mean()
     yield "a constant added to all logits must cancel, but exp overflows", mean - fake.exp().mean().log()
+    top = torch.cat([real, fake]).max()
+    yield (
+        "taken off was the largest logit of all: those of samples underflow, take their own",
+        mean - top - (fake - top).exp().mean().log(),
+    )
+    yield "the constant that was taken off must come back", mean - (fake - fake.max()).exp().mean().log()
+    yield "a mean over real points is missing", real.sum() - log_mean
 
 
 @exercise(edges=[lambda g: (normal(5, 3)(g), normal(5)(g), 300)])

@@ -21,7 +21,10 @@ def check_frechet_diagonal(
     yield "the overlap counts twice", shift + both - overlap
 
 
-@exercise(edges=[lambda g: (torch.tensor([[0.0, 0.0, 1.0], [0.2, 0.7, 0.1], [0.5, 0.5, 0.0]]),)])
+_SURE = torch.tensor([[0.0, 0.0, 1.0, 0.0], [0.2, 0.7, 0.1, 0.0], [0.5, 0.5, 0.0, 0.0]])  # never the last
+
+
+@exercise(edges=[lambda g: (_SURE,)])
 def check_inception_score(p: lambda g: (2 * normal(5, 3)(g)).softmax(1)):
     marginal, entropy = p.mean(0), torch.special.entr(p).sum(1).mean()
     total = torch.special.entr(marginal).sum()
@@ -53,12 +56,15 @@ def check_extrapolation(sizes, values):
     yield "that is the prediction for a single image", right + slope
 
 
-def _features(g):
-    """Correlated features (40, 3) with a mean."""
-    return normal(40, 3)(g) @ (torch.eye(3) + 0.5 * normal(3, 3)(g)) + normal(3)(g)
+def _features(g, n=40):
+    """Correlated features (n, 3) with a mean."""
+    return normal(n, 3)(g) @ (torch.eye(3) + 0.5 * normal(3, 3)(g)) + normal(3)(g)
 
 
-@exercise(inputs=lambda g: (_features(g), _features(g)))
+@exercise(
+    inputs=lambda g: (_features(g), _features(g, 30)),
+    edges=[lambda g: (normal(5, 12)(g).double(), normal(6, 12)(g).double())],
+)
 def check_frechet_features(a, b):
     A, B = a.T.cov(), b.T.cov()
     shift, both = (a.mean(0) - b.mean(0)).square().sum(), A.trace() + B.trace()
@@ -70,18 +76,25 @@ def check_frechet_features(a, b):
         values, vectors = torch.linalg.eigh(C)
         return vectors * values.clamp(min=0).sqrt() @ vectors.T
 
-    right, share = shift + both - 2 * overlap(A, B), (len(a) - 1) / len(a)
+    right, biased = shift + both - 2 * overlap(A, B), [x.T.cov(correction=0) for x in (a, b)]
     yield "right", right.item()
     yield "the means are missing", right - shift
     yield "the covariances are missing", shift
     yield "the overlap counts twice", shift + both - overlap(A, B)
+    unclamped = torch.linalg.eigvals(A @ B).real.sqrt().sum()
+    yield "few images: rounding makes a zero eigenvalue negative, its root nan", shift + both - 2 * unclamped
     yield "the square root of the product of the covariances is missing", shift + both - 2 * (A @ B).trace()
     yield "the root of each entry is not the root of a matrix", shift + both - 2 * (A @ B).sqrt().trace()
     yield "roots of A and B alone do: only if A and B commute", shift + both - 2 * (root(A) @ root(B)).trace()
-    yield "the covariances are divided by n", shift + share * (right - shift)
+    of_n = sum(C.trace() for C in biased) - 2 * overlap(*biased)
+    yield "the covariances are divided by n", shift + of_n
+    B_too = B * (len(b) - 1) / (len(a) - 1)  # by the other's number of rows
+    together = A.trace() + B_too.trace() - 2 * overlap(A, B_too)
+    yield "each covariance is divided by its own number of rows, less one", shift + together
     yield "the distance of the means is not squared", shift.sqrt() + right - shift
 
 
+@exercise(edges=[lambda g: (normal(6, 3)(g),) * 2])
 def check_kernel_distance(x: normal(7, 3), y: lambda g: 1 + normal(5, 3)(g)):
     def of(power=3, divisor=x.shape[1], one=1.0, cross=2, diagonal=False, count=1):
         def k(a, b):
@@ -97,6 +110,7 @@ def check_kernel_distance(x: normal(7, 3), y: lambda g: 1 + normal(5, 3)(g)):
 
     yield "right", of()
     yield "a sample is paired with itself: that is biased", of(diagonal=True)
+    yield "an unbiased estimate may be negative: leave it so", max(of(), 0.0)
     yield "the pairs of a sample with itself have left the sum but not the count", of(count=0)
     yield "the cross term counts twice", of(cross=1)
     yield "the kernel has another power", of(power=2)
@@ -104,6 +118,11 @@ def check_kernel_distance(x: normal(7, 3), y: lambda g: 1 + normal(5, 3)(g)):
     yield "the one in the kernel is missing", of(one=0.0)
 
 
+def _clouds(g):
+    return normal(60, 2)(g), 2 * normal(80, 2)(g)
+
+
+@exercise(edges=[lambda g: (*_clouds(g), 2), lambda g: (*_clouds(g), 4)])
 def check_precision(real: normal(60, 2), fake: lambda g: 2 * normal(80, 2)(g), k: whole(2, 4)):
     def share(points, centres, k):
         radii = torch.cdist(centres, centres).sort(dim=1).values[:, k]  # column 0 is the point itself
@@ -115,6 +134,7 @@ def check_precision(real: normal(60, 2), fake: lambda g: 2 * normal(80, 2)(g), k
     yield "that is the recall: the balls belong round the real points", share(real, fake, k)
     yield "a point is its own nearest neighbour, at distance 0", share(fake, real, k - 1)
     yield "one neighbour too many", share(fake, real, k + 1)
+    yield "the k given is not used", share(fake, real, 3)
     yield "only the ball of the nearest point was looked at", (distance <= own).double().mean()
     yield "that is a number of points, not a share", share(fake, real, k) * len(fake)
 

@@ -18,7 +18,14 @@ def _spots(g):
     return means[torch.randint(2, (len(away),), generator=g)] + offsets, means, std, 4.0
 
 
-@exercise(inputs=_spots, edges=[lambda g: (*_spots(g)[:3], 2.0)])
+def _near_spots(g):
+    """Two means so near that their discs overlap, and a point in the corner of a square about one."""
+    means, std = torch.tensor([[0.0, 0.0], [3.0, 0.0]]), 1.0
+    x = torch.tensor([[1.5, 0.0], [1.5, 1.0], [-3.5, -3.5], [9.0, 0.0], [0.0, 1.0]])
+    return x, means, std, 4.0
+
+
+@exercise(inputs=_spots, edges=[lambda g: (*_spots(g)[:3], 2.0), _near_spots])
 def check_share_of_high_quality(x, means, std, radius):
     distance = torch.cdist(x, means)
     nearest = distance.min(1).values
@@ -32,6 +39,9 @@ def check_share_of_high_quality(x, means, std, radius):
     yield "the unit of the radius is std", share(nearest, radius)
     yield "the radius given is not used", share(nearest, 4 * std)
     yield "distances, not their squares", share(nearest**2, radius * std)
+    yield "a point near two means counts once", (distance <= radius * std).double().sum(1).mean()
+    corner = (x[:, None] - means).abs().amax(2).min(1).values
+    yield "that is a square about each mean, not a disc", share(corner, radius * std)
 
 
 def _visits(g):
@@ -50,7 +60,10 @@ def check_balance_of_modes(modes: _visits, k: lambda g: 4):
     yield "a mode without samples must count 0, but 0 log 0 gives nan", (h * (h * k).log()).sum()
 
 
-@exercise(edges=[lambda g: (300 * normal(6)(g), 300 * normal(6)(g))])
+_LARGE = torch.tensor([300.0, 310.0, -300.0, -310.0, 300.0, -300.0])
+
+
+@exercise(edges=[lambda g: (_LARGE, torch.tensor([310.0, 300.0, -310.0, -300.0, -300.0, 300.0]))])
 def check_mh_acceptance(d_old: normal(6), d_new: normal(6)):
     change = d_new - d_old
     yield "right", change.clamp_max(0).exp()
@@ -63,6 +76,9 @@ def check_mh_acceptance(d_old: normal(6), d_new: normal(6)):
     )
     yield "probabilities stand where logits belong", (d_new.sigmoid() / d_old.sigmoid()).clamp_max(1)
     yield "that is its logarithm", change.clamp_max(0)
+    quotient = d_new.float().exp() / d_old.float().exp()
+    yield "not a number where both exponentials overflow: subtract first", quotient.clamp_max(1)
+    yield "that is rejection against the largest logit: here a chain moves", (d_new - d_new.max()).exp()
 
 
 def _bowl(z):
@@ -97,12 +113,14 @@ def check_run_schedule(energy, z, schedule, seed):
     yield "the starts come back: nothing was run", z
 
 
-def check_proposals_per_sample(d: normal(6), d_max: uniform(2, 4)):
+def check_proposals_per_sample(d: normal(6), d_max: uniform(5, 6)):
     rate = (d - d_max).exp().mean()
     yield "right", 1 / rate
     yield "a mean of inverses is not the inverse of a mean", (d_max - d).exp().mean()
     yield "d_max is not used", 1 / d.exp().mean()
     yield "the exponential comes before the mean", (d_max - d.mean()).exp()
+    yield "that takes the mean of exp(d) for 1: estimate it", torch.tensor(d_max).double().exp()
+    yield "the bound is given: the largest of these d may lie below it", (d.max() - d).exp().mean()
     yield "probabilities stand where logits belong", 1 / (d.sigmoid() / torch.tensor(d_max).sigmoid()).mean()
 
 
