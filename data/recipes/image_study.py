@@ -7,7 +7,10 @@ the studies `image/cifar10` and `image/celeba64`. Parts:
 
 - `final`: the generator alone, ULA with the chosen logit, several generators and seeds;
 - `control`: latents scaled, z -> s z, and images whose contrast or saturation is set to the real images';
-- `logit`: ULA with the other logits;  `step`: step sizes at equal eps N, and MALA beside ULA;
+- `logit`: ULA with the other logits;  `joined`: two logits and their best sum, held out, no samples;
+- `sum`: ULA with the sum of two logits;
+- `step`: step sizes at equal eps N, and MALA beside ULA;
+- `large`: generator, ULA and the best controls with ten times as many images;
 - `floor`: training images in place of samples;
 - `rival`: other methods at about the cost of ULA, three passes a gradient step (notebook 07 measures it);
 - `detector`: of faces alone, the share in which `face_detector` finds one; `real`: their floor.
@@ -35,8 +38,8 @@ from data.recipes.study import (
 )
 from utils.checkpoints import read_card
 from utils.config import pick_device
-from utils.density_ratio import logistic_loss
-from utils.images import load_cifar10, load_faces, to_uint8
+from utils.density_ratio import describe, logistic_loss
+from utils.images import load_cifar10, load_faces, to_uint8, to_unit
 from utils.metrics.extractors import Extractor, get_extractor
 from utils.metrics.images import Reference, evaluate_features, load_reference, precision_recall
 from utils.samplers import hmc, mala
@@ -45,17 +48,19 @@ from utils.selection import (
     Samples,
     ex2mcmc,
     generator_only,
+    importance_resampling,
     iterated_resampling,
     metropolis_hastings,
 )
 from utils.studies import fingerprint
 from utils.transport import discriminator_optimal_transport, gradient_flow
-from utils.zoo import load_gan, load_logit
+from utils.zoo import draw_samples, load_gan, load_logit
 
 VERSION = 1  # of this file: raise it when a change alters results
 JUDGES = {"cifar10": ("cifar10-classifier", "efficientnet-lite2"), "celeba64": ("efficientnet-lite2",)}
 STEP_SIZE, N_STEPS, SEEDS = 0.05, 10, 3
-FACES, FACE_STEPS, N_FACES = "celeba64-gan", (5, 10), 200
+LARGE = 10_000  # images a set, so that little of a Frechet distance is bias
+FACES, N_FACES = "celeba64-gan", 1000
 SCALES = (0.6, 0.8, 1.2, 1.4, 1.6, 1.8)
 RIVALS: dict[str, Callable[..., Samples]] = {
     "MALA": partial(chains, kernel=partial(mala, 0.02), n_steps=10),
@@ -111,8 +116,11 @@ def score(images: Tensor, extractor: Extractor, reference: Reference) -> dict:
 
 @cache
 def networks(gan: str, kind: str) -> LatentGAN:
+    """Generator and logit; "a + b" is the sum of two logits, as if their features were independent."""
     device = pick_device()
-    return LatentGAN(load_gan(gan, device), load_logit(kind, gan, device), chunk_size=64)
+    parts = [load_logit(part, gan, device) for part in kind.split(" + ")]
+    logit = parts[0] if len(parts) == 1 else lambda x: sum(part(x) for part in parts)
+    return LatentGAN(load_gan(gan, device), logit, chunk_size=64)
 
 
 @cache
@@ -120,9 +128,30 @@ def real_images(data: str) -> Tensor:
     return (load_cifar10 if data == "cifar10" else load_faces)("train").images[:5000]
 
 
+def joined(settings: dict) -> dict:
+    """What held-out images say of two logits, each Platt-scaled, and of a d_1 + b d_2 + c fitted to both."""
+    name, n_fit, n = settings["gan"]["checkpoint"], settings["n_fit"], settings["n"]
+    G, found = load_gan(name), []
+    generator = torch.Generator().manual_seed(settings["seed"])
+    sets = [load_cifar10("train").images[-n_fit:], load_cifar10("test").images[:n]]
+    sets = [to_unit(x) for x in sets] + [draw_samples(G, k, generator) for k in (n_fit, n)]
+    for kind in settings["kinds"]:
+        logit = load_logit(kind, name)
+        found.append([torch.cat([logit(part).detach() for part in x.split(250)]) for x in sets])
+    both = [torch.stack(pair, 1).double() for pair in zip(*found, strict=True)]  # (n, 2) of each set
+    fit = LogisticRegression(C=math.inf, solver="newton-cholesky")
+    fit.fit(torch.cat([both[0], both[2]]).numpy(), [1] * n_fit + [0] * n_fit)
+    weights = torch.from_numpy(fit.coef_[0])
+    held_out = {kind: (d[1], d[3]) for kind, d in zip(settings["kinds"], found, strict=True)}
+    held_out["joined"] = tuple(x @ weights + fit.intercept_[0] for x in (both[1], both[3]))
+    return {"weights": weights.tolist()} | {kind: describe(*pair) for kind, pair in held_out.items()}
+
+
 def work(settings: dict) -> dict:
     """Draw and score one set of samples."""
     torch.set_flush_denormal(True)
+    if settings["part"] == "joined":
+        return joined(settings)
     gan = networks(settings["gan"]["checkpoint"], settings["logit"])
     generator = torch.Generator().manual_seed(settings["seed"])
     samples = settings["call"](gan, settings["n"], generator)
@@ -181,13 +210,17 @@ def face_jobs() -> list[dict]:
     }
     alone = {"generator": generator_only}
     controls = {f"scale {s}": partial(scaled, scale=s) for s in (0.8, 1.2)}
-    paths = {f"ULA {n}": partial(ula_chains, step_size=STEP_SIZE, n_steps=n) for n in FACE_STEPS}
+    paths = {"ULA 10": partial(ula_chains, step_size=STEP_SIZE, n_steps=N_STEPS)}
+    paths["ULA 0.2 x 3"] = partial(ula_chains, step_size=0.2, n_steps=3)
+    idle = {"no guide": partial(prior_chains, step_size=STEP_SIZE, n_steps=N_STEPS)}
+    pool = partial(importance_resampling, n_particles=30)  # the law of d without a chain's bias
     found = []
     for seed in range(SEEDS):
         for method in (real_ones | alone | controls).items():
             found += [new("detector", *method, 500, seed=seed)]
         found += [new("final", *method, N_FACES, seed=seed) for method in (alone | paths).items()]
-        found += [new("control", *method, N_FACES, seed=seed) for method in controls.items()]
+        found += [new("control", *method, N_FACES, seed=seed) for method in (controls | idle).items()]
+        found += [new("rival", "resampling", pool, N_FACES, seed=seed)]
         found += [new("control", "generator", generator_only, N_FACES, seed=seed, matched=True)]
         found += [new("real", "train", partial(real, data="celeba64", split="train"), N_FACES, seed=seed)]
     return found
@@ -216,14 +249,26 @@ def jobs() -> Jobs:
         found += [job("rival", *rival, 500, gan=gan, seed=seed) for rival in (methods | RIVALS).items()]
     for kind in ("line", "maps line", "maps 3", "conv"):
         found += [job("logit", "ULA", methods["ULA"], 500, kind=kind)]
+    pairs = [("classifier 1", "conv"), ("classifier 1", "maps 3"), ("classifier 1", "maps line")]
+    for kinds in pairs:
+        made = {"gan": fingerprint("cifar10-gan"), "logits": fingerprint("cifar10-gan-logits")}
+        made |= {"part": "joined", "method": " + ".join(kinds), "kinds": kinds, "n_fit": 2000, "n": 5000}
+        found.append(
+            made | {"seed": 0, "data": "cifar10", "logit": kinds[0], "matched": False, "version": VERSION}
+        )
     for seed in range(SEEDS):
+        found += [job("sum", "ULA", methods["ULA"], 1000, kind="classifier 1 + maps line", seed=seed)]
         call = partial(ula_chains, step_size=0.2, n_steps=3)
         found += [job("step", "ULA 0.2 x 3", call, 500, seed=seed)]
         for gan in ("cifar10-gan", "cifar10-gan-1", "cifar10-gan-2"):
             call = partial(prior_chains, step_size=STEP_SIZE, n_steps=N_STEPS)
             found += [job("control", "no guide", call, 1000, gan=gan, seed=seed)]
     floor = partial(real, data="cifar10", split="train")
-    found += [job("floor", "training images", floor, n) for n in (500, 1000)]
+    found += [job("floor", "training images", floor, n) for n in (500, 1000, LARGE)]
+    for gan in ("cifar10-gan", "cifar10-gan-1", "cifar10-gan-2"):
+        moves = {"no guide": partial(prior_chains, step_size=STEP_SIZE, n_steps=N_STEPS)}
+        moves = methods | moves | {"scale 1.2": controls["scale 1.2"]}
+        found += [job("large", *method, LARGE, gan=gan) for method in moves.items()]
     return {"image/cifar10": by_name(found), "image/celeba64": by_name(face_jobs())}
 
 
