@@ -61,6 +61,9 @@ JUDGES = {"cifar10": ("cifar10-classifier", "efficientnet-lite2"), "celeba64": (
 STEP_SIZE, N_STEPS, SEEDS = 0.05, 10, 3
 LARGE = 10_000  # images a set, so that little of a Frechet distance is bias
 FACES, N_FACES = "celeba64-gan", 1000
+GANS = ("cifar10-gan", "cifar10-gan-1", "cifar10-gan-2")
+NO_GUIDE = {"no guide": partial(prior_chains, step_size=STEP_SIZE, n_steps=N_STEPS)}
+LONG_STEPS = {"ULA 0.2 x 3": partial(ula_chains, step_size=0.2, n_steps=3)}
 SCALES = (0.6, 0.8, 1.2, 1.4, 1.6, 1.8)
 RIVALS: dict[str, Callable[..., Samples]] = {
     "MALA": partial(chains, kernel=partial(mala, 0.02), n_steps=10),
@@ -211,15 +214,14 @@ def face_jobs() -> list[dict]:
     alone = {"generator": generator_only}
     controls = {f"scale {s}": partial(scaled, scale=s) for s in (0.8, 1.2)}
     paths = {"ULA 10": partial(ula_chains, step_size=STEP_SIZE, n_steps=N_STEPS)}
-    paths["ULA 0.2 x 3"] = partial(ula_chains, step_size=0.2, n_steps=3)
-    idle = {"no guide": partial(prior_chains, step_size=STEP_SIZE, n_steps=N_STEPS)}
+    paths |= LONG_STEPS
     pool = partial(importance_resampling, n_particles=30)  # the law of d without a chain's bias
     found = []
     for seed in range(SEEDS):
         for method in (real_ones | alone | controls).items():
             found += [new("detector", *method, 500, seed=seed)]
         found += [new("final", *method, N_FACES, seed=seed) for method in (alone | paths).items()]
-        found += [new("control", *method, N_FACES, seed=seed) for method in (controls | idle).items()]
+        found += [new("control", *method, N_FACES, seed=seed) for method in (controls | NO_GUIDE).items()]
         found += [new("rival", "resampling", pool, N_FACES, seed=seed)]
         found += [new("control", "generator", generator_only, N_FACES, seed=seed, matched=True)]
         found += [new("real", "train", partial(real, data="celeba64", split="train"), N_FACES, seed=seed)]
@@ -236,7 +238,7 @@ def jobs() -> Jobs:
     few = ("scale 0.8", "scale 1.2")
     found = []
     for seed in range(SEEDS):
-        for gan in ("cifar10-gan", "cifar10-gan-1", "cifar10-gan-2"):
+        for gan in GANS:
             found += [job("final", *method, 1000, gan=gan, seed=seed) for method in methods.items()]
             found += [job("control", name, controls[name], 1000, gan=gan, seed=seed) for name in few]
     found += [job("control", *method, 1000, matched=True) for method in methods.items()]
@@ -258,16 +260,13 @@ def jobs() -> Jobs:
         )
     for seed in range(SEEDS):
         found += [job("sum", "ULA", methods["ULA"], 1000, kind="classifier 1 + maps line", seed=seed)]
-        call = partial(ula_chains, step_size=0.2, n_steps=3)
-        found += [job("step", "ULA 0.2 x 3", call, 500, seed=seed)]
-        for gan in ("cifar10-gan", "cifar10-gan-1", "cifar10-gan-2"):
-            call = partial(prior_chains, step_size=STEP_SIZE, n_steps=N_STEPS)
-            found += [job("control", "no guide", call, 1000, gan=gan, seed=seed)]
+        found += [job("step", *method, 500, seed=seed) for method in LONG_STEPS.items()]
+        for gan in GANS:
+            found += [job("control", *idle, 1000, gan=gan, seed=seed) for idle in NO_GUIDE.items()]
     floor = partial(real, data="cifar10", split="train")
     found += [job("floor", "training images", floor, n) for n in (500, 1000, LARGE)]
-    for gan in ("cifar10-gan", "cifar10-gan-1", "cifar10-gan-2"):
-        moves = {"no guide": partial(prior_chains, step_size=STEP_SIZE, n_steps=N_STEPS)}
-        moves = methods | moves | {"scale 1.2": controls["scale 1.2"]}
+    for gan in GANS:
+        moves = methods | NO_GUIDE | {"scale 1.2": controls["scale 1.2"]}
         found += [job("large", *method, LARGE, gan=gan) for method in moves.items()]
     return {"image/cifar10": by_name(found), "image/celeba64": by_name(face_jobs())}
 

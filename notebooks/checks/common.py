@@ -251,7 +251,7 @@ def _run(check: Check, answer: Callable, case: tuple) -> object:
 
 
 def _taken_apart(value: object, want: object) -> object:
-    """A tensor with one entry for each result that is wanted may be unpacked like a tuple of them."""
+    """An array with one entry for each result that is wanted may be unpacked like a tuple of them."""
     many = isinstance(want, tuple) and isinstance(value, Tensor | np.ndarray) and value.ndim > 0
     return tuple(value) if many and len(value) == len(want) else value
 
