@@ -83,9 +83,10 @@ def cifar10(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """Run pytest on everything, or on what `arguments` say."""
+    """Run pytest on everything, or on what `arguments` say; `--long` adds what takes minutes."""
     workers = max(1, min(4, os.cpu_count() or 1))
-    options = ["-n", str(workers), "--dist", "loadscope", "--nbval-lax", "--nbval-current-env"]
+    options = ["-n", str(workers), "--dist", "loadscope", "--no-loadscope-reorder"]
+    options += ["--nbval-lax", "--nbval-current-env"]
     options += ["--nbval-cell-timeout", "600", "--nbval-kernel-startup-timeout", "120"]
     # One thread in each worker: more workers with more threads than cores run many times slower.
     variables = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
@@ -141,7 +142,7 @@ def module(name: str) -> Callable[[list[str]], int]:
 
 JOBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "setup": (lambda _: 0, "only set up"),
-    "test": (test, "run all tests; arguments go to pytest"),
+    "test": (test, "run all tests (--long: also what takes minutes); arguments go to pytest"),
     "lab": (lab, "open the notebooks in JupyterLab"),
     "cifar10": (cifar10, "execute notebook 11 into build/ and remake its animation"),
     "gifs": (module("gifs"), "make the animations anew"),

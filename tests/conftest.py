@@ -14,6 +14,23 @@ import pytest
 import run
 
 ROOT = Path(__file__).resolve().parent.parent
+# What takes longest begins first, so that no worker is left alone with it in the end.
+FIRST = ("test_book.py", "test_widgets.py", "test_playground.py", ".ipynb", "test_autograde.py")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also run what is marked `long`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    places = {name: i for i, name in enumerate(FIRST)}
+    suffix = {item: item.path.name if item.path.suffix == ".py" else item.path.suffix for item in items}
+    items.sort(key=lambda item: places.get(suffix[item], len(FIRST)))
+    if not config.getoption("--long"):
+        why = pytest.mark.skip(reason="takes minutes: python run.py test --long")
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(why)
 
 
 @pytest.fixture(scope="session")

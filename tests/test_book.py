@@ -97,7 +97,6 @@ def faults_of(browser, path: Path, width: int = 1280) -> tuple[dict, int]:
     }, formulas
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_every_page_in_a_browser(site: Path, browser, width):
     pages = {path.relative_to(site).as_posix(): path for path in site.rglob("*.html")}
@@ -132,7 +131,6 @@ def test_faults_are_seen(tmp_path: Path, browser):
     assert {"oh", "network: https://example.org/a.js"} <= set(faults["complaints"])
 
 
-@pytest.mark.slow
 def test_navigation_and_search(site: Path, browser):
     page, complaints = open_page(browser, (site / "index.html").as_uri())
     sidebar = page.eval_on_selector_all(".sidebar-tree a", "links => links.map(link => link.href)")
@@ -155,7 +153,6 @@ def test_navigation_and_search(site: Path, browser):
     page.context.close()
 
 
-@pytest.mark.slow
 def test_copy_button_and_playground(site: Path, browser):
     page, complaints = open_page(browser, (site / "notebooks" / "06_gan_is_an_ebm.html").as_uri())
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -266,7 +263,6 @@ def test_photographs_stay_a_card():
     assert dark_figure(drawn(plot("black"))) is not None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_figures_follow_the_theme(site: Path, browser, theme):
     page = browser.new_page(color_scheme=theme)

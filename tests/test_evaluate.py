@@ -107,7 +107,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
             torch.testing.assert_close(value, load_file(other)[key], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_torchrun_on_the_stored_gan_gives_what_one_process_gives(tmp_path, monkeypatch):
     def arguments(name: str) -> list[str]:
         places = ["--folder", str(tmp_path / name), "--output", str(tmp_path / f"{name}.json")]

@@ -46,7 +46,6 @@ def test_too_few_frames_are_an_error(tmp_path):
         logit_approaches(tmp_path, n_frames=1)
 
 
-@pytest.mark.slow
 def test_animation_is_small_and_loops(tmp_path):
     path = logit_approaches(tmp_path, n_frames=3)
     assert path.stat().st_size < 1_000_000

@@ -129,7 +129,6 @@ def test_each_tool_says_what_it_does(tool, capsys):
     assert status.value.code == 0 and "usage:" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_lab_serves_what_the_notebooks_link_to(lab):
     for file in ("gifs/gaussians_chains.gif", "NOTATION.md", "notebooks/00_start_here.ipynb"):
         with urlopen(f"{lab}/files/{file}?token=x", timeout=10) as answer:
