@@ -121,7 +121,9 @@ def test_the_student_version_hides_nothing_but_what_is_built(made: Build):
     """So where nothing is built, the page is the solved one with the course's functions in these places."""
     built = {name for name, _ in CALL.findall(made.code)}
     for begin, end in solutions(made.code):
-        (owner,) = [n for n in ast.parse(made.code).body if n.lineno <= begin + 1 and end + 1 <= n.end_lineno + 1]
+        (owner,) = [
+            n for n in ast.parse(made.code).body if n.lineno <= begin + 1 and end + 1 <= n.end_lineno + 1
+        ]
         assert isinstance(owner, ast.FunctionDef | ast.ClassDef) and owner.name in built
 
 

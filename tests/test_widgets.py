@@ -205,7 +205,9 @@ CLOSE = "fetch('/api/sessions/' + s.id, {method: 'DELETE'})"
 WIDTH = "document.querySelector('.jp-OutputArea img[src^=\"data:image/png\"]')?.naturalWidth"
 
 
-@pytest.mark.parametrize("front_end", ["lab/tree", pytest.param("notebooks", marks=pytest.mark.long)])  # JupyterLab and Notebook 7
+@pytest.mark.parametrize(
+    "front_end", ["lab/tree", pytest.param("notebooks", marks=pytest.mark.long)]
+)  # JupyterLab and Notebook 7
 def test_keys_reset_restart_and_saving(front_end, lab, browser):
     """The slider's keys are its own; a lost kernel is said; the moved picture is there when opened again."""
     path = ROOT / "build" / f"test_widgets_{front_end[:3]}.ipynb"

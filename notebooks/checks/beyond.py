@@ -3,7 +3,6 @@
 import math
 
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from notebooks.checks.common import exercise, normal, uniform
@@ -124,6 +123,8 @@ def check_platt_line(real, fake):
     y = torch.cat([torch.ones(len(real)), torch.zeros(len(fake))]).double()
 
     def fit(**options):
+        from sklearn.linear_model import LogisticRegression  # here, since it takes seconds
+
         model = LogisticRegression(C=math.inf, tol=1e-10, **options).fit(d.numpy(), y.numpy())
         return model.coef_[0, 0], model.intercept_[0] if options.get("fit_intercept", True) else 0.0
 

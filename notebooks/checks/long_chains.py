@@ -1,7 +1,6 @@
 """Checks of notebook 15, second part: a library of samplers. See `long`."""
 
 import torch
-from scipy import stats
 
 from notebooks.checks import long_course as course
 from notebooks.checks.common import exercise, uniform
@@ -45,6 +44,8 @@ def sbc_ranks(step, scale, n_steps, generator, n=2000, draws=7):
 
 def sbc_p_value(ranks, draws=7):
     """p-value of the chi-square test that the ranks 0 to `draws` are equally likely."""
+    from scipy import stats  # here, since it takes seconds
+
     return stats.chisquare(ranks.bincount(minlength=draws + 1)).pvalue
 
 

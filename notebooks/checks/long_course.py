@@ -6,7 +6,6 @@ from functools import partial
 from types import SimpleNamespace
 
 import torch
-from scipy import stats
 from torch import Generator, nn
 from torch.nn.functional import softplus
 
@@ -112,6 +111,8 @@ def weigh(G, d, latent_dim, draw_real, n, generator):
 
 def interval(before, after):
     """Mean of the paired differences `before - after`, and half the width of its 95 % interval."""
+    from scipy import stats  # here, since it takes seconds
+
     change, half = torch.tensor(before) - torch.tensor(after), float(stats.t.ppf(0.975, len(before) - 1))
     return change.mean().item(), half * change.std().item() / len(before) ** 0.5
 

@@ -3,7 +3,6 @@
 import math
 
 import torch
-from scipy import stats
 from torch import nn
 
 from notebooks.checks import long_course as course
@@ -31,6 +30,8 @@ def _latents(n, seed, k=3):
 
 
 def _same_law(f, net_G, net_D, k):
+    from scipy import stats  # here, since it takes seconds
+
     G, _ = f(net_G, net_D, k)
     with torch.no_grad():
         theirs = net_G.eval()(2 * torch.rand(4000, k, 1, 1, generator=seeded(1)) - 1)
