@@ -128,18 +128,10 @@ def refuse_doubles(entries: Sequence[Entry], names: Iterable[str]) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB as a viewer shows it: turned as EXIF says, 16 bits scaled, what is transparent on white."""
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        levels = np.asarray(image).astype(np.int64)
-        levels[levels == image.info.get("transparency")] = 65535
-        return Image.fromarray((levels / 257).round().astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"mode {image.mode} has no stated range: save it with 8 or 16 bits")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("RGB")
+    """8-bit RGB as a viewer shows it, turned as EXIF says; no image of the data sets needs more."""
+    if image.mode not in ("1", "L", "P", "RGB", "CMYK") or image.has_transparency_data:
+        raise ValueError(f"mode {image.mode}, or transparent: save it as RGB with 8 bits")
+    return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def decode_image(name: object, data: bytes, size: int, resize: bool = False) -> Image.Image:

@@ -17,7 +17,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -170,26 +170,25 @@ Decoded = tuple[np.ndarray, Sequence[int] | None, list[bytes]]  # pixels (n, h, 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What the loader has to know. In names `{split}` stands for the split."""
+    """What the loader has to know."""
 
-    folders: tuple[str, ...]  # its name, and other names of a folder that holds it
+    names: tuple[str, ...]  # its own, and others that a folder or zip with it has
     size: int  # height and width in pixels
     splits: dict[str, int]  # number of images in each complete split
-    top: str  # folder of a split's images, in a folder or an archive; with classes, theirs lie in it
-    archives: tuple[str, ...]  # patterns of names of zips
     remedy: str  # how to get the images
     mirror: Callable[[str], Decoded] | None = None
+    top: str = ""  # folder of the images, in a folder or a zip; without, the split's, which has one a class
     classes: tuple[str, ...] = ()
-    checksums: dict[str, str] = field(default_factory=dict)  # of labels and pixels, for each complete split
+    checksums: dict[str, str] | None = None  # of labels and pixels, for each complete split
 
     def cache(self, split: str) -> Path:
         """File of the decoded split."""
-        return cache_dir() / f"{self.folders[0]}-{split}.safetensors"
+        return cache_dir() / f"{self.names[0]}-{split}.safetensors"
 
 
 def _load(dataset: Dataset, split: str, source: str | Path | None, allow_download: bool) -> ImageSet:
     """Try the sources in order; see the top of this file. A `source` that is given must have the images."""
-    name, tried = dataset.folders[0], []
+    name, tried = dataset.names[0], []
     if split not in dataset.splits:
         raise ValueError(f"split={split!r} is unknown; {name} has {', '.join(dataset.splits)}")
     if pointed := source or images_place():
@@ -238,20 +237,20 @@ def _key(name: str, digest: bytes = b"") -> bytes:
 def _finish(dataset: Dataset, split: str, decoded: Decoded, where: str, key: str = "") -> ImageSet:
     """Compare with the published split, sort and store."""
     pixels, labels, keys = decoded
-    names, note = [key], ""
+    stored_as, note = [key], ""
     if dataset.checksums:
         pairs = zip(labels, pixels, strict=True)
         digests = [hashlib.sha256(bytes([label]) + image.tobytes()).digest() for label, image in pairs]
         if hashlib.sha256(b"".join(sorted(digests))).hexdigest() == dataset.checksums.get(split):
-            keys, names = digests, [key, "original"]
+            keys, stored_as = digests, [key, "original"]
         else:
             note = f", {NOT_ORIGINAL} {split} split"
     order = sorted(range(len(keys)), key=keys.__getitem__)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)[order].contiguous()
     labels = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)[order]
     count = f"{len(pixels):,} of {dataset.splits[split]:,} images{note}"
-    found = ImageSet(images, labels, f"{dataset.folders[0]} {split}, {count}, from {where}")
-    _write_cache(dataset.cache(split), found, names)
+    found = ImageSet(images, labels, f"{dataset.names[0]} {split}, {count}, from {where}")
+    _write_cache(dataset.cache(split), found, stored_as)
     return found
 
 
@@ -263,14 +262,15 @@ def _places(dataset: Dataset, split: str, root: Path) -> list[Path]:
         return [root]
     bases = [root]
     for base in bases:  # which grows
-        named = [path.resolve() for path in sorted(base.iterdir()) if path.name.lower() in dataset.folders]
+        named = [path.resolve() for path in sorted(base.iterdir()) if path.name.lower() in dataset.names]
         bases += [path for path in named if path.is_dir() and path not in bases]
-    folders = (dataset.top.format(split=split), BATCHES)
-    patterns = [pattern.format(split=split) for pattern in dataset.archives]
+    zips = [f"{split}*.zip", *(f"*{name}*.zip" for name in dataset.names)]
 
     def fits(path: Path) -> bool:
         name = path.name.lower()
-        return name in folders if path.is_dir() else any(fnmatch(name, pattern) for pattern in patterns)
+        if path.is_dir():
+            return name in (dataset.top or split, BATCHES)
+        return any(fnmatch(name, pattern) for pattern in zips)
 
     for base in reversed(bases):
         if found := [path for path in sorted(base.iterdir()) if fits(path)] or [base] * fits(base):
@@ -280,7 +280,7 @@ def _places(dataset: Dataset, split: str, root: Path) -> list[Path]:
 
 def _decode(dataset: Dataset, split: str, root: Path, entries: Sequence[Entry]) -> Decoded:
     """Decode a split's images among `entries`; of a set with classes, each by the folder that it lies in."""
-    top, place = dataset.top.format(split=split), f"{split} split in {readable(root)}"
+    top, place = dataset.top or split, f"{split} split in {readable(root)}"
     inside = [entry for entry in entries if top in map(str.lower, entry.path.parts[:-1])]
     entries = files.choose_images(inside, place)
     kinds = [entry.path.parent.name if dataset.classes else "" for entry in entries]
@@ -326,11 +326,9 @@ def _cifar10_mirror(split: str) -> Decoded:
 
 
 CIFAR10 = Dataset(
-    folders=("cifar10", "cifar-10", "archive"),
+    names=("cifar10", "cifar-10", "archive"),
     size=32,
     splits={"train": 50_000, "test": 10_000},
-    top="{split}",
-    archives=("{split}*.zip", "cifar*10*.zip", "archive*.zip"),
     classes=CIFAR10_CLASSES,
     checksums={
         "train": "d59acf989e068e709ce686cda292672c7b212c08d29d3d3e6d8c3aa99eba6a85",
@@ -346,11 +344,10 @@ CIFAR10 = Dataset(
 )
 
 CELEBA64 = Dataset(
-    folders=("celeba64", "celeba", "archive"),
+    names=("celeba64", "celeba", "archive"),
     size=64,
     splits={"train": 202_599},
     top="img_align_celeba",
-    archives=("train*.zip", "*celeba*.zip", "archive*.zip"),
     remedy="""Ways to get CelebA (non-commercial research only, no redistribution):
   - download img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, or the same 1.4 GB
     by `gdown 0B7EVK8r0v71pZjFTYXZWM3FlRnM` (pip install gdown; if its quota is exceeded, a day later);
