@@ -246,6 +246,7 @@ def test_celeba_is_cropped_and_scaled(tmp_path):
     faces = load_celeba64(tmp_path)
     assert faces.images.shape == (2, 3, 64, 64) and faces.labels is None and "2 of 202,599" in faces.source
     assert any((face == 200).all() for face in faces.images)
+    (tmp_path / "cifar-10-batches-py").mkdir()  # of another set
     assert any(torch.equal(face.permute(1, 2, 0), torch.from_numpy(scaled)) for face in faces.images)
     assert torch.equal(load_celeba64(tmp_path).images, faces.images)
     with pytest.raises(ImagesNotFound, match="mmlab"):

@@ -202,13 +202,13 @@ def _load(dataset: Dataset, split: str, source: str | Path | None, allow_downloa
         if cached := _read_cache(dataset.cache(split), "original"):
             return cached
         tried.append(f"cache: nothing usable at {dataset.cache(split)}")
-        if offline() or not allow_download:
-            tried.append("network: switched off, by COURSE_OFFLINE or allow_download=False")
-        elif dataset.mirror:
+        if dataset.mirror and allow_download and not offline():
             try:
                 return _finish(dataset, split, dataset.mirror(split), "its mirror")
             except OSError as error:
                 tried.append(f"mirror: {error}")
+        elif dataset.mirror:
+            tried.append("network: switched off, by COURSE_OFFLINE or allow_download=False")
     lines = "".join(f"\n  - {line}" for line in tried)
     raise ImagesNotFound(f"no {split} images of {name}. Tried:{lines}\n{dataset.remedy}")
 
@@ -264,13 +264,12 @@ def _places(dataset: Dataset, split: str, root: Path) -> list[Path]:
     for base in bases:  # which grows
         named = [path.resolve() for path in sorted(base.iterdir()) if path.name.lower() in dataset.names]
         bases += [path for path in named if path.is_dir() and path not in bases]
+    folders = (dataset.top,) if dataset.top else (split, BATCHES)
     zips = [f"{split}*.zip", *(f"*{name}*.zip" for name in dataset.names)]
 
     def fits(path: Path) -> bool:
         name = path.name.lower()
-        if path.is_dir():
-            return name in (dataset.top or split, BATCHES)
-        return any(fnmatch(name, pattern) for pattern in zips)
+        return name in folders if path.is_dir() else any(fnmatch(name, pattern) for pattern in zips)
 
     for base in reversed(bases):
         if found := [path for path in sorted(base.iterdir()) if fits(path)] or [base] * fits(base):
@@ -300,7 +299,8 @@ def _batches(split: str, folder: Path) -> Decoded:
     try:
         found = datasets.CIFAR10(folder.parent, train=split == "train")
     except RuntimeError as error:
-        raise ValueError(f"{readable(folder)} is not as published ({error}); download it again") from error
+        remedy = "download and unpack it again"
+        raise ValueError(f"{readable(folder)} is not as published, by MD5; {remedy}") from error
     return found.data, found.targets, [b""] * len(found.data)
 
 

@@ -59,11 +59,10 @@ def begin(seed: int = 0):
     """
     if missing := missing_requirements():
         if "google.colab" not in sys.modules:
-            remedy = (
-                "Run `python run.py setup` at the top of the repository; its .venv is the kernel to choose"
+            raise ModuleNotFoundError(
+                f"missing in {sys.executable}: {', '.join(missing)}. Run `python run.py setup` at the top of "
+                "the repository and choose its .venv as the kernel, or start Jupyter by `python run.py lab`."
             )
-            said = f"missing in {sys.executable}: {', '.join(missing)}. {remedy}"
-            raise ModuleNotFoundError(f"{said}, as `python run.py lab` does.")
         install_in_colab(missing)
 
     import numpy as np
