@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from utils.checkpoints import WRAPPERS
 from utils.energy import Prior, check_evaluation_mode, networks_in
 from utils.models.layers import copy_network
 
 LATENT_NAMES = ("latent_dim", "z_dim", "nz", "latent_size", "dim_z")
-WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 KINDS = ("logit", "sigmoid", "least_squares", "hinge", "critic", "energy")
 
 
