@@ -97,7 +97,7 @@ def test_other_modes():
     }.items(),
 )
 def test_what_is_no_plain_picture_is_refused(name, data):
-    with pytest.raises(ValueError, match=rf"{name} cannot be decoded \(mode .* save it as RGB"):
+    with pytest.raises(ValueError, match=rf"{name} is of mode .* save it as 8-bit RGB"):
         load_one(name, data)
 
 

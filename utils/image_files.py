@@ -127,21 +127,17 @@ def refuse_doubles(entries: Sequence[Entry], names: Iterable[str]) -> None:
             raise ValueError(f"{other} and {entry} are one image twice: {remedy}")
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB as a viewer shows it, turned as EXIF says; no image of the data sets needs more."""
-    if image.mode not in ("1", "L", "P", "RGB", "CMYK") or image.has_transparency_data:
-        raise ValueError(f"mode {image.mode}, or transparent: save it as RGB with 8 bits")
-    return ImageOps.exif_transpose(image).convert("RGB")
-
-
 def decode_image(name: object, data: bytes, size: int, resize: bool = False) -> Image.Image:
-    """One RGB image of `size`; with `resize` the centred square of an image of another size is scaled."""
+    """One RGB image of `size`, turned as EXIF says; with `resize` any other's centred square is scaled."""
     try:
-        image = to_rgb(Image.open(io.BytesIO(data)))
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     except Exception as error:  # Pillow's plugins raise nearly everything
         bomb = isinstance(error, Image.DecompressionBombError)
         remedy = "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS" if bomb else "delete or copy it again"
         raise ValueError(f"{name} cannot be decoded ({error}); {remedy}") from error
+    if image.mode not in ("1", "L", "P", "RGB", "CMYK") or image.has_transparency_data:
+        raise ValueError(f"{name} is of mode {image.mode}, or transparent; save it as 8-bit RGB")
+    image = image.convert("RGB")
     if image.size == (size, size):
         return image
     if not resize:
