@@ -56,7 +56,12 @@ def png16(pixels):
 @pytest.mark.parametrize(
     ("name", "data"),
     {
+        "grey.png": saved(Image.fromarray(WIDE)),
+        "grey.tif": saved(Image.fromarray(WIDE), "TIFF"),
+        "grey.pgm": b"P5 16 16 65535\n" + WIDE.astype(">u2").tobytes(),
         "rgb.png": png16(np.dstack([WIDE] * 3)),
+        "rgba.png": png16(np.dstack([WIDE] * 3 + [WIDE * 0 + 65535])),
+        "grey alpha.png": saved(Image.fromarray(np.dstack([RAMP, RAMP * 0 + 255]))),
         "8 bits.png": saved(Image.fromarray(RAMP)),
         "palette.gif": saved(Image.fromarray(RAMP).convert("P"), "GIF"),
         "animated.gif": saved(
@@ -83,22 +88,28 @@ def test_other_modes():
             saved(Image.new("RGB", (16, 16), (200, 100, 50)), kind),
         )
         assert (image.float().mean((1, 2)) - torch.tensor([200.0, 100, 50])).abs().max() < 3
+    with pytest.raises(ValueError, match=r"f\.tif.*mode F has no stated range"):
+        load_one("f.tif", saved(Image.fromarray(RAMP.astype(np.float32)), "TIFF"))
 
 
-@pytest.mark.parametrize(
-    ("name", "data"),
-    {
-        "grey.png": saved(Image.fromarray(WIDE)),
-        "grey.pgm": b"P5 16 16 65535\n" + WIDE.astype(">u2").tobytes(),
-        "rgba.png": png16(np.dstack([WIDE] * 3 + [WIDE])),
-        "grey alpha.png": saved(Image.fromarray(np.dstack([RAMP, RAMP]))),
-        "palette.png": saved(Image.fromarray(RAMP).convert("P"), transparency=3),
-        "float.tif": saved(Image.fromarray(RAMP.astype(np.float32)), "TIFF"),
-    }.items(),
-)
-def test_what_is_no_plain_picture_is_refused(name, data):
-    with pytest.raises(ValueError, match=rf"{name} is of mode .* save it as 8-bit RGB"):
-        load_one(name, data)
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "key"])
+def test_what_is_transparent_is_white(mode):
+    noise = np.random.default_rng(5).integers(0, 255, (16, 16), dtype=np.uint8)
+    grey, alpha = (
+        Image.fromarray(noise),
+        Image.fromarray(np.where(np.arange(16) < 8, 0, 255)[None].repeat(16, 0).astype(np.uint8)),
+    )
+    if mode == "P":
+        data = saved(grey.convert("P"), transparency=bytes(255 * (i >= 128) for i in range(256)))
+        clear = noise < 128
+    elif mode == "key":
+        data, clear = saved(grey, transparency=int(noise[0, 0])), noise == noise[0, 0]
+    else:
+        image = grey.convert(mode)
+        image.putalpha(alpha)
+        data, clear = saved(image), np.asarray(alpha) == 0
+    expected = np.where(clear, 255, noise)
+    assert (load_one("x.png", data).numpy() == expected).all()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -127,17 +127,29 @@ def refuse_doubles(entries: Sequence[Entry], names: Iterable[str]) -> None:
             raise ValueError(f"{other} and {entry} are one image twice: {remedy}")
 
 
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB as a viewer shows it: turned as EXIF says, 16 bits scaled, what is transparent on white."""
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        levels = np.asarray(image).astype(np.int64)
+        levels[levels == image.info.get("transparency")] = 65535
+        return Image.fromarray((levels / 257).round().astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"mode {image.mode} has no stated range: save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
 def decode_image(name: object, data: bytes, size: int, resize: bool = False) -> Image.Image:
-    """One RGB image of `size`, turned as EXIF says; with `resize` any other's centred square is scaled."""
+    """One RGB image of `size`; with `resize` the centred square of another size is scaled."""
     try:
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+        image = to_rgb(Image.open(io.BytesIO(data)))
     except Exception as error:  # Pillow's plugins raise nearly everything
         bomb = isinstance(error, Image.DecompressionBombError)
         remedy = "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS" if bomb else "delete or copy it again"
         raise ValueError(f"{name} cannot be decoded ({error}); {remedy}") from error
-    if image.mode not in ("1", "L", "P", "RGB", "CMYK") or image.has_transparency_data:
-        raise ValueError(f"{name} is of mode {image.mode}, or transparent; save it as 8-bit RGB")
-    image = image.convert("RGB")
     if image.size == (size, size):
         return image
     if not resize:
