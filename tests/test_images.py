@@ -7,10 +7,7 @@ import hashlib
 import io
 import pickle
 import socket
-import sys
-import tarfile
 import time
-import types
 import warnings
 import zipfile
 from pathlib import Path
@@ -20,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from test_download import server  # noqa: F401  a fixture
+from torchvision import datasets
 
 from utils import images
 from utils.images import (
@@ -27,7 +25,6 @@ from utils.images import (
     ImagesNotFound,
     load_celeba64,
     load_cifar10,
-    load_folder,
     to_uint8,
     to_unit,
 )
@@ -108,25 +105,24 @@ def write_zip(path, files):
             archive.writestr(info, data)
 
 
-def batches(arrays, names=True):
+def batches(arrays):
     """CIFAR-10 as its authors publish it: {name: pickle}; five batches to train with."""
     flat = arrays[0].transpose(0, 3, 1, 2).reshape(len(arrays[0]), -1)
-    files = {}
+    files = {"test_batch": pickle.dumps({"data": flat[:1], "labels": list(arrays[1])[:1]})}
     for k in range(5):
-        batch = {b"data": flat[k::5], b"labels": list(arrays[1])[k::5]}
-        more = {b"filenames": [b"%d.png" % i for i in range(len(flat))][k::5]} if names else {}
-        files[f"cifar-10-batches-py/data_batch_{k + 1}"] = pickle.dumps(batch | more)
-    return files | {"cifar-10-batches-py/readme.html": b"", "cifar-10-batches-py/test_batch": b"none"}
+        batch = {"data": flat[k::5], "labels": list(arrays[1])[k::5]}
+        files[f"data_batch_{k + 1}"] = pickle.dumps(batch)
+    return files | {"batches.meta": pickle.dumps({"label_names": list(CIFAR10_CLASSES)})}
 
 
-def tar_gz(files):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+def published(files, monkeypatch):
+    """Let torchvision take `files` for those of the authors."""
+    known = [[name, hashlib.md5(data).hexdigest()] for name, data in files.items()]
+    for kind in ("train", "test"):
+        chosen = [pair for pair in known if kind.replace("train", "data") in pair[0]]
+        monkeypatch.setattr(datasets.CIFAR10, f"{kind}_list", chosen)
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": dict(known)["batches.meta"]}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
 
 
 def write_parquet(path, arrays):
@@ -198,14 +194,14 @@ def test_every_source_gives_the_same(tmp_path, arrays, known, server, monkeypatc
     mirror = load_cifar10("train")
     assert same(folder, mirror) and "mirror" in mirror.source
 
-    monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "empty2"))
-    monkeypatch.setitem(images.CIFAR10_PARQUET, "train", "0" * 64)
-    server.body = tar_gz(batches(arrays))
-    monkeypatch.setattr(images, "CIFAR10_URL", f"{server.url}/cifar-10-python.tar.gz")
-    monkeypatch.setattr(images, "CIFAR10_ARCHIVE", hashlib.sha256(server.body).hexdigest())
-    with pytest.warns(UserWarning, match="Hugging Face mirror.*hash"):
-        original = load_cifar10("train")
-    assert same(folder, original) and "its own host" in original.source
+    files = batches(arrays)
+    for name, data in files.items():
+        put(tmp_path / "cifar-10-batches-py" / name, data)
+    with pytest.raises(ValueError, match="cifar-10-batches-py is not as published"):
+        load_cifar10("train", tmp_path)
+    published(files, monkeypatch)
+    assert same(folder, load_cifar10("train", tmp_path))
+    assert same(folder, load_cifar10("train", tmp_path / "cifar-10-batches-py"))
 
 
 def test_labels_follow_their_images(tmp_path, arrays, known):
@@ -240,32 +236,6 @@ def test_another_size_of_set_is_accepted_with_a_warning(tmp_path, arrays):
         load_cifar10("train")
 
 
-def test_mirror_with_other_images_is_refused(tmp_path, arrays, server, monkeypatch):
-    monkeypatch.delenv("COURSE_OFFLINE")
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    server.body = write_parquet(tmp_path / "x.parquet", arrays)
-    monkeypatch.setitem(images.CIFAR10_PARQUET, "train", hashlib.sha256(server.body).hexdigest())
-    monkeypatch.setattr(images, "CIFAR10_URL", f"{server.url}/archive")
-    with (
-        pytest.warns(UserWarning),
-        pytest.raises(ImagesNotFound, match="not the complete and original train split"),
-    ):
-        load_cifar10("train")
-
-
-def test_load_folder(tmp_path, arrays):
-    tree = write_folder(tmp_path / "tree", arrays)
-    folder = load_folder(tree, 32)
-    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
-        for path in tree.rglob("*.png"):
-            archive.write(path, path.name)  # another order, other folders
-    assert torch.equal(folder.images, load_folder(tmp_path / "all.zip", 32).images)
-    assert folder.labels is None and folder.images.shape == (N, 3, 32, 32)
-    assert load_folder(tree, 16, resize=True).images.shape == (N, 3, 16, 16)
-    with pytest.raises(ValueError, match=r"0\.png has 32x32 pixels, expected 16x16.*resize=True"):
-        load_folder(tree, 16)
-
-
 def test_celeba_is_cropped_and_scaled(tmp_path):
     original = np.zeros((218, 178, 3), np.uint8)
     original[20:198] = 200  # the central square; the rest must be cut off
@@ -276,40 +246,11 @@ def test_celeba_is_cropped_and_scaled(tmp_path):
     faces = load_celeba64(tmp_path)
     assert faces.images.shape == (2, 3, 64, 64) and faces.labels is None and "2 of 202,599" in faces.source
     assert any((face == 200).all() for face in faces.images)
+    (tmp_path / "cifar-10-batches-py").mkdir()  # of another set
     assert any(torch.equal(face.permute(1, 2, 0), torch.from_numpy(scaled)) for face in faces.images)
     assert torch.equal(load_celeba64(tmp_path).images, faces.images)
     with pytest.raises(ImagesNotFound, match="mmlab"):
         load_celeba64()
-
-
-def test_celeba_by_google_drive(tmp_path, monkeypatch):
-    drive = types.SimpleNamespace(body=None)
-
-    class QuotaExceeded(Exception):
-        """As gdown's own, no OSError."""
-
-    def fetch(id, output, **settings):
-        if drive.body is None:
-            raise QuotaExceeded("Too many users have viewed or downloaded this file recently")
-        Path(output).write_bytes(drive.body)
-
-    monkeypatch.delenv("COURSE_OFFLINE")
-    monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=fetch))
-    with (
-        pytest.warns(UserWarning, match="Too many users"),
-        pytest.raises(ImagesNotFound, match="a day later"),
-    ):
-        load_celeba64()
-    face = np.random.default_rng(4).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    write_zip(tmp_path / "x.zip", {"img_align_celeba/000001.png": encode(face)})
-    drive.body = (tmp_path / "x.zip").read_bytes()
-    with pytest.warns(UserWarning, match="not the file expected"), pytest.raises(ImagesNotFound):
-        load_celeba64()
-    monkeypatch.setattr(images, "CELEBA_MD5", hashlib.md5(drive.body).hexdigest())
-    faces = load_celeba64()
-    assert "1 of 202,599 images, from Google Drive" in faces.source
-    assert torch.equal(faces.images[0].permute(1, 2, 0), torch.from_numpy(face))
-    assert torch.equal(load_celeba64(allow_download=False).images, faces.images)  # from the cache
 
 
 # Cache
@@ -342,17 +283,6 @@ def test_damaged_cache_is_made_again(tmp_path, arrays, known):
     assert same(first, load_cifar10("train"))
 
 
-def test_cache_of_another_format_is_made_again(tmp_path, arrays, known, monkeypatch):
-    root = write_folder(tmp_path / "tree", arrays)
-    monkeypatch.setattr(images, "FORMAT", "1")
-    first = load_cifar10("train", root)
-    monkeypatch.undo()
-    monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(images, "FORMAT", "2")
-    assert images._read_cache(images.CIFAR10.cache("train")) is None
-    assert torch.equal(first.images.sum(), load_cifar10("train", root).images.sum())
-
-
 def test_full_disk_costs_only_the_cache(tmp_path, arrays, known, monkeypatch):
     def fail(tensors, path, metadata):
         path.write_bytes(b"half")
@@ -378,15 +308,15 @@ def test_nothing_anywhere_lists_the_ways(monkeypatch):
             assert word in str(error.value)
 
 
-def test_unreachable_network_names_every_source(monkeypatch):
+def test_unreachable_network_names_every_source(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     monkeypatch.delenv("COURSE_OFFLINE")
     monkeypatch.setenv("HF_ENDPOINT", url)
-    monkeypatch.setattr(images, "CIFAR10_URL", f"{url}/archive")
+    monkeypatch.setenv("COURSE_IMAGES", str(tmp_path))
     with pytest.warns(UserWarning, match="looking elsewhere"), pytest.raises(ImagesNotFound) as error:
         load_cifar10("train")
-    for word in ("train-00000-of-00001.parquet", f"{url}/archive", "refused"):
+    for word in ("COURSE_IMAGES", "nothing usable", "train-00000-of-00001.parquet", "refused"):
         assert word in str(error.value)
 
 
@@ -438,12 +368,10 @@ def test_source_without_images(tmp_path, arrays, known, monkeypatch):
     for source, words in (("empty", "holds no image"), ("absent", "does not exist")):
         with pytest.raises(ImagesNotFound, match=f"{source} {words}"):
             load_cifar10("train", tmp_path / source)  # a source that is named must do
-        with pytest.raises(ImagesNotFound, match=source):
-            load_folder(tmp_path / source, 32)
         monkeypatch.setenv("COURSE_IMAGES", str(tmp_path / source))
         with pytest.warns(UserWarning, match=f"COURSE_IMAGES.*{source}"):
             assert len(load_cifar10("train").images) == N  # the variable only comes first
-    with pytest.raises(ValueError, match=r"x\.7z is neither a folder nor a zip or tar"):
+    with pytest.raises(ValueError, match=r"x\.7z is neither a folder nor a zip"):
         load_cifar10("train", tmp_path / "x.7z")
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from utils.checkpoints import WRAPPERS
 from utils.energy import Prior, check_evaluation_mode, networks_in
 from utils.models.layers import copy_network
 
 LATENT_NAMES = ("latent_dim", "z_dim", "nz", "latent_size", "dim_z")
-WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 KINDS = ("logit", "sigmoid", "least_squares", "hinge", "critic", "energy")
 
 
@@ -37,14 +37,14 @@ PRIORS = {"normal": torch.positive, "uniform": uniform, "truncated": truncated}
 class Adapted(nn.Module):
     """What G and d share: a frozen copy of the network, called in its own dtype, with one tensor out."""
 
-    def __init__(self, net: Callable, pick: str | int | None, copy: bool):
+    def __init__(self, net: Callable, pick: str | int | None):
         super().__init__()
         while isinstance(net, WRAPPERS) or hasattr(net, "_orig_mod"):  # _orig_mod: of torch.compile
             net = net.module if isinstance(net, WRAPPERS) else net._orig_mod
         if isinstance(net, nn.Module):
-            net = (copy_network(net) if copy else net).eval().requires_grad_(False)
+            net = copy_network(net).eval().requires_grad_(False)
         check_evaluation_mode(net=net)
-        self.net, self.pick, self.copy, self.training = net, pick, copy, False
+        self.net, self.pick, self.training = net, pick, False
 
     @property
     def like(self) -> Tensor:
@@ -65,18 +65,18 @@ class Adapted(nn.Module):
             out = parts[keys[0]]
         return out.to(x.dtype)
 
-    def check(self, x: Tensor) -> Tensor:
-        """The output for x, if it is finite, has a gradient, and each row is a function of its row alone."""
+    def check(self, function: Callable, x: Tensor) -> Tensor:
+        """function(x), if it is finite, has a gradient, and each row is a function of its row alone."""
         with torch.inference_mode(False), torch.enable_grad():
             x = x.detach().clone().requires_grad_(True)
-            out = self(x)
+            out = function(x)
         if out.shape[:1] != x.shape[:1] or not out.isfinite().all():
             raise ValueError(f"net returned shape {tuple(out.shape)} for {len(x)} rows, or values not finite")
         if not out.requires_grad:
             raise ValueError("net has no gradient in its input; does it detach, or work under no_grad?")
         with torch.no_grad():
             eps, half = torch.finfo(self.like.dtype).eps, (len(x) + 1) // 2
-            noise, batch = self(x) - out, self(x[:half]) - out[:half]
+            noise, batch = function(x) - out, function(x[:half]) - out[:half]
         if noise.abs().max() > 100 * eps * out.abs().max():
             raise ValueError("net draws fresh noise in each call; fix it (in StyleGAN: noise_mode='const')")
         if batch.abs().max() > max(1e-3, 30 * eps) * out.abs().max():
@@ -87,8 +87,8 @@ class Adapted(nn.Module):
 class AdaptedGenerator(Adapted):
     """See `as_generator`."""
 
-    def __init__(self, net, latent_shape, prior, output, pick, copy):
-        super().__init__(net, pick, copy)
+    def __init__(self, net, latent_shape, prior, output, pick):
+        super().__init__(net, pick)
         if isinstance(prior, Prior):
             self.prior, prior = prior, "normal"
         self.warp, self.output = PRIORS.get(prior) if isinstance(prior, str) else prior, output
@@ -106,7 +106,7 @@ class AdaptedGenerator(Adapted):
                 failures.append(f"{(8, *shape)}: {str(error)[:120]}")
         else:
             raise ValueError(f"net takes no z of {failures}; give latent_shape=, or lambda z: net(z, ...)")
-        x = self.check(z)
+        x = self.check(self.forward, z)
         low, high = x.min().item(), x.max().item()
         if x.ndim == 4 and (low < -1.02 or high > 1.02 or low >= 0):
             said = f"x is in [{low:.2f}, {high:.2f}], with output={output}: images should fill [-1, 1]"
@@ -138,11 +138,11 @@ def _shapes(net: Callable, given: int | tuple[int, ...] | None) -> list[tuple[in
 class AdaptedLogit(Adapted):
     """See `as_logit`."""
 
-    def __init__(self, net, kind, smoothing, reduce, pick, copy):
-        super().__init__(net, pick, copy)
-        if kind not in KINDS or reduce not in (None, "mean", "sum") or not 0.5 < smoothing <= 1:
-            raise ValueError(f"kind={kind!r}, reduce={reduce!r} or smoothing={smoothing}: see as_logit")
-        self.kind, self.smoothing, self.reduce, self.checked = kind, smoothing, reduce, False
+    def __init__(self, net, kind, reduce, pick):
+        super().__init__(net, pick)
+        if kind not in KINDS or reduce not in (None, "mean", "sum"):
+            raise ValueError(f"kind={kind!r} or reduce={reduce!r} is unknown: see as_logit")
+        self.kind, self.reduce, self.checked = kind, reduce, False
         if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules()):
             why = "D has batch norm: in evaluation mode it is not the function that was trained"
             warnings.warn(f"{why}, and can be far worse; see its accuracy (describe), or refit", stacklevel=3)
@@ -151,46 +151,37 @@ class AdaptedLogit(Adapted):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.checked:
-            self._learn(x[:64])
+            with torch.no_grad():
+                self._learn(x[:64])
+            self.check(self.value, x[:64])
+            self.checked = True
+        return self.value(x)
+
+    def value(self, x: Tensor) -> Tensor:
+        """What `forward` returns, by what is known of net."""
         d = self.call(x)
         if d.shape[:1] != x.shape[:1]:
-            raise ValueError(
-                f"net returned shape {tuple(d.shape)} for {len(x)} rows: one number a row, no mean"
-            )
+            said = f"net returned shape {tuple(d.shape)} for {len(x)} rows"
+            raise ValueError(f"{said}: one number a row, no mean")
         d = d.reshape(len(x), -1)  # (n, k)
         if d.shape[1] > 1 and self.reduce is None:
-            raise ValueError(
-                f"net returned {d.shape[1]} numbers a row (patches?); say reduce='mean' or 'sum'"
-            )
+            said = f"net returned {d.shape[1]} numbers a row (patches?)"
+            raise ValueError(f"{said}; say reduce='mean' or 'sum'")
         if self.kind == "sigmoid":
             d = torch.logit(d, torch.finfo(self.like.dtype).eps)
-        d = (d.sum(1) if self.reduce == "sum" else d.mean(1)) * (-1 if self.kind == "energy" else 1)
-        if self.smoothing == 1:
-            return d
-        bound = math.log(self.smoothing / (1 - self.smoothing))
-        if d.max() >= bound:
-            why = f"smoothing={self.smoothing} bounds d by {bound:.2f}, but it reached {d.max():.2f}"
-            raise ValueError(f"{why}; leave smoothing out and calibrate instead")
-        return d - torch.log(self.smoothing - (1 - self.smoothing) * d.exp())
+        return (d.sum(1) if self.reduce == "sum" else d.mean(1)) * (-1 if self.kind == "energy" else 1)
 
     def _learn(self, x: Tensor) -> None:
-        """Take off a last nn.Sigmoid, and check the function on a few rows."""
-        with torch.no_grad():
-            p = self.call(x)
-            inside = ((p >= 0) & (p <= 1)).all()
-            if self.kind == "sigmoid" and not inside:
-                raise ValueError("kind='sigmoid', but net returns values outside [0, 1]: is it a logit?")
-            if self.kind == "logit" and inside and p.numel() > 8:
-                warnings.warn("all of d lies in [0, 1]; for a probability say kind='sigmoid'", stacklevel=4)
-            if self.kind == "sigmoid" and not (self.copy and self._remove_sigmoid(x, p)):
-                why = "no nn.Sigmoid can be taken off: beyond 16 nats d has no gradient"
-                warnings.warn(f"{why}; return the layer before it, with kind='logit'", stacklevel=4)
-        self.checked = True
-        try:
-            self.check(x)
-        except ValueError:
-            self.checked = False
-            raise
+        """Hold `kind` against the values on a few rows, and take off a last nn.Sigmoid."""
+        p = self.call(x)
+        inside = ((p >= 0) & (p <= 1)).all()
+        if self.kind == "sigmoid" and not inside:
+            raise ValueError("kind='sigmoid', but net returns values outside [0, 1]: is it a logit?")
+        if self.kind == "logit" and inside and p.numel() > 8:
+            warnings.warn("all of d lies in [0, 1]; for a probability say kind='sigmoid'", stacklevel=4)
+        if self.kind == "sigmoid" and not self._remove_sigmoid(x, p):
+            why = "no nn.Sigmoid can be taken off: beyond 16 nats d has no gradient"
+            warnings.warn(f"{why}; return the layer before it, with kind='logit'", stacklevel=4)
 
     def _remove_sigmoid(self, x: Tensor, p: Tensor) -> bool:
         """Whether a module nn.Sigmoid was found that only forms the output, and is now an Identity."""
@@ -212,49 +203,29 @@ def as_generator(
     output: tuple[float, float] | None = None,
     *,
     pick: str | int | None = None,
-    copy: bool = True,
 ) -> AdaptedGenerator:
-    """`net` as a frozen G, z (n, latent_dim) -> x, with `latent_dim`, for whatever takes a G.
+    """A frozen copy of `net`, a network or a function around one, as G: z (n, latent_dim) -> x.
 
-    Args:
-        net: a network, wrapped by torch.compile or DataParallel or not, or a function around one.
-        latent_shape: of one latent of net, such as 100 or (100, 1, 1); left out, it is read from net.
-        prior: law of net's latent: "normal"; "uniform" on [-1, 1] or "truncated" at 2, by a change of
-            variables after which z ~ N(0, I); a map from N(0, I) to it; or a Prior, which becomes `G.prior`.
-        output: range of net's images, such as (0, 1), which is mapped to [-1, 1]; left out, x stays as it is.
-        pick: key, attribute or index of x, where net returns several things.
-        copy: work on a copy; without, net itself is frozen.
-
-    Raises:
-        ValueError: net takes no such z, or x is not a function of its own row of z alone: fresh noise in each
-            call, statistics of the batch. The message names the remedy.
+    `latent_shape` is that of one latent, as 100 or (100, 1, 1); left out, it is read from net. `prior` is the
+    law of net's latent: "normal"; "uniform" on [-1, 1] or "truncated" at 2, by a change of variables after
+    which z ~ N(0, I); a map from N(0, I) to it; or a Prior, which becomes `G.prior`. `output` is the range of
+    net's images, as (0, 1), to be mapped to [-1, 1]; left out, x stays as it is. `pick` is the key, attribute
+    or index of x where net returns several things. Raises ValueError, with the remedy, if net takes no such z
+    or x is not a function of its own row of z alone: fresh noise in each call, statistics of the batch.
     """
     if isinstance(net, AdaptedGenerator):
         return net
-    return AdaptedGenerator(net, latent_shape, prior, output, pick, copy)
+    return AdaptedGenerator(net, latent_shape, prior, output, pick)
 
 
 def as_logit(
-    net: Callable,
-    kind: str = "logit",
-    *,
-    smoothing: float = 1.0,
-    reduce: str | None = None,
-    pick: str | int | None = None,
-    copy: bool = True,
+    net: Callable, kind: str = "logit", *, reduce: str | None = None, pick: str | int | None = None
 ) -> AdaptedLogit:
-    """`net` as a frozen d, x -> (n,) in nats, for whatever takes a logit; its first call checks it.
+    """A frozen copy of `net`, a network or a function around one, as d: x -> (n,) in nats.
 
-    Args:
-        net: a network, wrapped or not, or a function around one.
-        kind: what net returns: "logit"; "sigmoid", a probability (a last nn.Sigmoid is taken off the copy);
-            or no log ratio, to be calibrated: "least_squares", "hinge", "critic" (Wasserstein), "energy" (low
-            is real; its sign is turned).
-        smoothing: label of real data in training; its effect on the logit is undone.
-        reduce: "mean" or "sum" over the patches of a D that returns several numbers for a row.
-        pick, copy: as for `as_generator`.
-
-    Raises:
-        ValueError: as for `as_generator`, or d does not fit `kind` or `smoothing`.
+    `kind` says what net returns: "logit"; "sigmoid", a probability (a last nn.Sigmoid is taken off); or no
+    log ratio, to be calibrated: "least_squares", "hinge", "critic" (Wasserstein), "energy" (low is real; its
+    sign is turned). `reduce` is "mean" or "sum" over patches, where net returns several numbers for a row.
+    The first call checks d; raises ValueError as `as_generator` does, or if d does not fit `kind`.
     """
-    return net if isinstance(net, AdaptedLogit) else AdaptedLogit(net, kind, smoothing, reduce, pick, copy)
+    return net if isinstance(net, AdaptedLogit) else AdaptedLogit(net, kind, reduce, pick)

@@ -35,10 +35,7 @@ def sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary)`, then move the result to `path`: a full disk or a kill leaves the old file.
-
-    Of several that write to one `path` the last wins. Raises OSError, naming `path`, if `write` cannot write.
-    """
+    """Call `write(temporary)`, move the result to `path`; OSError if that fails, and the old file stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -68,12 +65,10 @@ def save_checkpoint(
 ) -> Path:
     """Write the state of `modules` and the card; returns the path of the weights.
 
-    With `int8`, matrices and kernels are rounded to 255 levels a row: a quarter of the size of float32, with
-    an error of at most 1/254 of the row's largest weight; `load_checkpoint` gives float32 again.
-
-    Keys are `<module>.<parameter>`, without what `torch.compile`, `DataParallel` and `AveragedModel` add. The
-    card gains `sha256`, `bytes` and `parameters` (a count). If either cannot be written, both old files stay.
-    Raises ValueError for a module's name with a dot, TypeError naming a card's key that JSON cannot hold.
+    Keys are `<module>.<parameter>`, without what `torch.compile`, `DataParallel` and `AveragedModel` add.
+    With `int8`, matrices and kernels are rounded to 255 levels a row, with errors up to 1/254 of its largest
+    weight. The card gains `sha256`, `bytes` and `parameters` (a count). If either cannot be written, both old
+    files stay. ValueError for a module's name with a dot, TypeError for a card's key that JSON cannot hold.
     """
     if bad := [prefix for prefix in modules if not prefix or "." in prefix]:
         raise ValueError(f"modules has the names {bad}: they must have no dot and not be empty; rename them")
@@ -141,13 +136,7 @@ def list_checkpoints(folder: Path = CHECKPOINTS) -> list[str]:
 
 
 def load_checkpoint(name: str, folder: Path = CHECKPOINTS) -> tuple[States, dict]:
-    """Return `({module: state_dict}, card)` after checking the file against its card.
-
-    Raises:
-        FileNotFoundError: no such checkpoint.
-        ValueError: the weights are damaged or are not those the card describes.
-    """
-    read_card(name, folder)
+    """`({module: state_dict}, card)`; FileNotFoundError, or ValueError if the weights are not the card's."""
     try:
         return _load(name, folder)
     except (ValueError, FileNotFoundError):  # or the pair is just being replaced: look again when it is not
@@ -171,12 +160,10 @@ def _load(name: str, folder: Path) -> tuple[States, dict]:
         raise ValueError(f"checkpoint {path} is damaged ({error}); {remedy}") from error
     states: States = {}
     for key, value in tensors.items():
-        if key.endswith(STEP):
-            continue
-        if key + STEP in tensors:
-            value = value * tensors[key + STEP]
-        module, _, parameter = key.partition(".")
-        states.setdefault(module, {})[parameter] = value
+        if not key.endswith(STEP):
+            module, _, parameter = key.partition(".")
+            step = tensors.get(key + STEP)
+            states.setdefault(module, {})[parameter] = value if step is None else value * step
     return states, card
 
 

@@ -62,30 +62,19 @@ def by_budget(*, fast: Size, demo: Size, full: Size) -> Size:
 
 
 def pick_device() -> torch.device:
-    """CUDA if there is one, else Apple's MPS, else the CPU; `COURSE_DEVICE` overrides.
-
-    Raises:
-        ValueError: `COURSE_DEVICE` names no device of this machine.
-    """
+    """CUDA, else Apple's MPS, else the CPU; or `COURSE_DEVICE`, a ValueError if it is not of this machine."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     choices = ["cuda"] * (gpus > 0) + ["mps"] * torch.backends.mps.is_available() + ["cpu"]
     name = os.environ.get("COURSE_DEVICE", "").strip() or choices[0]
     choices += [f"cuda:{i}" for i in range(gpus)]
     if name not in choices:
-        here = ", ".join(choices)
-        raise ValueError(
-            f"COURSE_DEVICE={name!r} is not among the devices of this machine ({here}); it may be cpu, cuda, "
-            "cuda:0 (the first of several) or mps, or unset, which takes the fastest"
-        )
+        wrong = f"COURSE_DEVICE={name!r} is not among the devices of this machine ({', '.join(choices)})"
+        raise ValueError(f"{wrong}; use cpu, cuda, cuda:0 (the first of several) or mps, or unset it")
     return torch.device(name)
 
 
 def writable(folder: Path, remedy: str) -> Path:
-    """`folder`, made if it is not there and tried, so that a long run does not find out at its end.
-
-    Raises:
-        OSError: nothing can be written there; the message ends with `remedy`.
-    """
+    """`folder`, made if it is not there and tried; OSError with `remedy` if nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -1,4 +1,4 @@
-"""Image files as RGB pixels: from folders, zips and tars that others made, with their names and all modes.
+"""Image files as RGB pixels: from folders and zips that others made, with their names and all modes.
 
 What cannot be read is a ValueError with the file's name and the remedy; what is skipped is said.
 """
@@ -7,10 +7,9 @@ import hashlib
 import io
 import itertools
 import os
-import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
@@ -20,7 +19,6 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 SUFFIXES = set(".png .jpg .jpeg .jfif .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm".split())
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 LITTER = {".ds_store", "thumbs.db", "desktop.ini"}  # of file managers: skipped without a word
 
 
@@ -29,11 +27,11 @@ class ImagesNotFound(FileNotFoundError):
 
 
 class Entry(NamedTuple):
-    """A file on disk, or one in an archive."""
+    """A file on disk, or one in a zip."""
 
-    file: Path  # itself, or the archive
-    member: zipfile.ZipInfo | tarfile.TarInfo | None
-    path: PurePosixPath  # below the folder that was asked for, or inside the archive
+    file: Path  # itself, or the zip
+    member: zipfile.ZipInfo | None
+    path: PurePosixPath  # below the folder that holds the listed folder, or inside the zip
 
     def __str__(self) -> str:
         return readable(self.file if self.member is None else self.file / self.path)
@@ -44,81 +42,70 @@ def readable(path: PurePath | str) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
-def list_folder(root: Path) -> Iterator[Entry]:
-    """Files below `root` and in linked folders; each real folder once, so that no link can make a loop."""
+def list_files(place: Path) -> Iterator[Entry]:
+    """The files in a zip, or below a folder and in linked ones, each real folder once: links make no loop."""
+    if place.is_file():
+        with open_zip(place) as archive:  # some programs on Windows write backslashes
+            names = [(info, info.filename.replace("\\", "/")) for info in archive.infolist()]
+        yield from (Entry(place, info, PurePosixPath(name)) for info, name in names if not name.endswith("/"))
+        return
     seen: set[Path] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(place, followlinks=True):
         real = Path(folder).resolve()
-        if real in seen or (seen and root.resolve().is_relative_to(real)):
+        if real in seen or (seen and place.resolve().is_relative_to(real)):
             folders.clear()
             continue
         seen.add(real)
         folders.sort()
-        below = PurePosixPath(*Path(folder).relative_to(root).parts)
-        yield from (Entry(Path(folder, name), None, below / name) for name in sorted(files))
+        below = PurePosixPath(*Path(folder).relative_to(place.parent).parts)
+        yield from (Entry(Path(folder, name), None, below / name) for name in sorted(names))
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
-    """A zip or tar; whatever its modules raise becomes one ValueError."""
-    tar = path.name.lower().endswith(ARCHIVES[1:])
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip; whatever its module raises becomes a ValueError."""
+    if path.suffix.lower() != ".zip" and not zipfile.is_zipfile(path):
+        raise ValueError(f"{readable(path)} is neither a folder nor a zip; unpack it, and name that")
     try:
-        with tarfile.open(path) if tar else zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive:
             yield archive
     except RuntimeError as error:  # Deflate64 and other methods that zipfile does not know; a password
         remedy = "unpack it with 7-Zip or your file manager and point to the folder"
         raise ValueError(f"{readable(path)} cannot be unpacked by Python ({error}); {remedy}") from error
-    except Exception as error:  # of zipfile, tarfile, zlib, struct, ...
-        kind = "tar" if tar else "zip"
-        what = f"{readable(path)} cannot be read as a {kind} ({error})"
+    except Exception as error:  # of zipfile, zlib, struct, ...
+        what = f"{readable(path)} cannot be read as a zip ({error})"
         raise ValueError(f"{what}; copy or download it again") from error
 
 
-def list_archive(path: Path) -> list[Entry]:
-    """The files in an archive; names may have backslashes, as some programs on Windows write them."""
-    if not (path.name.lower().endswith(ARCHIVES) or zipfile.is_zipfile(path)):
-        raise ValueError(f"{readable(path)} is neither a folder nor a zip or tar; unpack it, and name that")
-    with open_archive(path) as archive:
-        if isinstance(archive, tarfile.TarFile):
-            names = [(info, info.name) for info in archive if info.isfile()]
-        else:
-            names = [(info, info.filename.replace("\\", "/")) for info in archive.infolist()]
-    return [Entry(path, info, PurePosixPath(name)) for info, name in names if not name.endswith("/")]
-
-
 def read(entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
-    """Each entry with its bytes; each archive is opened once."""
-    for file, group in itertools.groupby(entries, key=lambda entry: entry.file):
-        first = next(group)
-        if first.member is None:
-            yield first, file.read_bytes()
-            continue
-        with open_archive(file) as archive:
-            unpack = archive.extractfile if isinstance(archive, tarfile.TarFile) else archive.open
-            for entry in (first, *group):
-                yield entry, unpack(entry.member).read()
+    """Each entry with its bytes; each zip is opened once."""
+    for (file, loose), group in itertools.groupby(entries, lambda entry: (entry.file, entry.member is None)):
+        if loose:
+            yield from ((entry, file.read_bytes()) for entry in group)
+        else:
+            with open_zip(file) as archive:
+                yield from ((entry, archive.read(entry.member)) for entry in group)
 
 
-def why_skip(path: PurePath) -> str | None:
-    """Why a file is no image to read, by its name; None if it is one."""
-    if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+def why_skip(entry: Entry) -> str | None:
+    """Why a file is no image to read; None if it is one."""
+    if any(part.startswith(".") or part == "__MACOSX" for part in entry.path.parts):
         return "hidden"
-    if path.name.lower().endswith(ARCHIVES):
+    if entry.path.suffix.lower() == ".zip":
         return "archive (unpack it, or pass its own path)"
-    return None if path.suffix.lower() in SUFFIXES else "of another type"
+    if entry.path.suffix.lower() not in SUFFIXES:
+        return "of another type"
+    return None if entry.member or entry.file.is_file() else "link to nothing"
 
 
-def choose_images(entries: Iterable[Entry], place: str, why: Callable | None = None) -> list[Entry]:
-    """The images among `entries`; one warning says what was skipped, and why, `why(entry)` included.
+def choose_images(entries: Iterable[Entry], place: str) -> list[Entry]:
+    """The images among `entries`; one warning says what was skipped, and why.
 
     Raises ImagesNotFound if none is left.
     """
     images, skipped = [], {}
     for entry in entries:
-        reason = why_skip(entry.path) or (why and why(entry))
-        if not reason and entry.member is None and not entry.file.is_file():
-            reason = "link to nothing"
-        if not reason:
+        if not (reason := why_skip(entry)):
             images.append(entry)
         elif entry.path.name.lower() not in LITTER:
             skipped.setdefault(reason, []).append(readable(entry.path))
@@ -155,8 +142,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def decode_image(name: object, data: bytes, size: int, resize: bool) -> Image.Image:
-    """One RGB image of `size`; with `resize` the centred square of an image of another size is scaled."""
+def decode_image(name: object, data: bytes, size: int, resize: bool = False) -> Image.Image:
+    """One RGB image of `size`; with `resize` the centred square of another size is scaled."""
     try:
         image = to_rgb(Image.open(io.BytesIO(data)))
     except Exception as error:  # Pillow's plugins raise nearly everything
@@ -167,7 +154,7 @@ def decode_image(name: object, data: bytes, size: int, resize: bool) -> Image.Im
         return image
     if not resize:
         found = f"{image.width}x{image.height} pixels, expected {size}x{size}"
-        raise ValueError(f"{name} has {found}; scale it first, or use `load_folder(..., resize=True)`")
+        raise ValueError(f"{name} has {found}; scale it first")
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side))

@@ -46,26 +46,16 @@ def install_in_colab(requirements: list[str]) -> None:
 
 
 def working(parts: Iterable, what: str) -> Iterable:
-    """`parts`, while a line of text says `what` is done, how far, and the time left; it stays when done.
-
-    It is text on the standard output, as all bars of `utils`: a widget would be lost when the page is saved.
-    """
-    from tqdm import tqdm
+    """`parts`, while a line of text says `what` is done, how far, and the time left; it stays when done."""
+    from tqdm import tqdm  # not of tqdm.auto: a widget would be lost when the page is saved
 
     return tqdm(parts, what, file=sys.stdout, ncols=100, mininterval=0.5)
 
 
 def begin(seed: int = 0):
-    """Prepare a notebook: packages, figure style, seeds; prints one line about them.
+    """Set figure style and global seeds, print one line about the machine; returns the `torch.device` to use.
 
-    Args:
-        seed: of the global generators of Python, NumPy and torch; samplers take their own generators.
-
-    Returns:
-        The `torch.device` that the notebook uses.
-
-    Raises:
-        ModuleNotFoundError: a package of the course is missing (in Colab it is installed instead).
+    Raises ModuleNotFoundError if a package of the course is missing; in Colab it is installed instead.
     """
     if missing := missing_requirements():
         if "google.colab" not in sys.modules:

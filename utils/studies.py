@@ -33,10 +33,7 @@ def described(function: Callable) -> dict[str, Any]:
 
 
 def plain(settings: Any) -> Any:
-    """Settings in JSON's types: tuples become lists, functions and partials are `described`.
-
-    Raises ValueError for what is neither of JSON's types nor a function of a file.
-    """
+    """Settings in JSON's types: tuples become lists, functions are `described`; ValueError for all else."""
     return json.loads(json.dumps(settings, default=described))
 
 
@@ -86,11 +83,8 @@ def update(study: str | Path, change: Callable[[dict[str, dict]], dict[str, dict
 def run_once(study: str | Path, settings: dict, work: Callable[[], Any], name: str = "") -> Any:
     """The stored result of `work()`, or a new one where there is none or its settings changed, which is said.
 
-    Args:
-        study: its file below `data/studies`, without the ending.
-        settings: all that decides the result; see `plain`, `described` and `fingerprint`.
-        work: returns what JSON can hold.
-        name: of the entry; other entries, and what other processes write meanwhile, are kept.
+    `study` is its file below `data/studies`, without the ending, `name` one entry there: others, and what
+    other processes write meanwhile, are kept. `settings` are all that decides the result (`plain`).
     """
     settings, stored = plain(settings), read(study).get(name)
     if stored and not (changed := changes(stored["settings"], settings)):
@@ -109,13 +103,8 @@ def run_once(study: str | Path, settings: dict, work: Callable[[], Any], name: s
 def load(study: str | Path, **asked: Any) -> list[dict]:
     """The rows of a study: its results, and the items of results that are lists, with `name` and settings.
 
-    Args:
-        study: its file below `data/studies`, without the ending.
-        asked: settings that all rows must have, such as `n=2500`; `**{"call.step_size": 0.1}` goes deeper.
-
-    Raises:
-        FileNotFoundError: there is no such study; the message has the command that makes it.
-        ValueError: a row was made with another setting than asked for.
+    `asked` are settings that all rows must have, as `n=2500` or `**{"call.step_size": 0.1}`: ValueError if
+    one has another. FileNotFoundError, with the command that makes it, if there is no such study.
     """
     command = "python -m data.recipes.{}_study {}".format(*f"{study}/".split("/")[:2]).strip()
     if not (entries := read(study)):
