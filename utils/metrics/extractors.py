@@ -13,7 +13,6 @@ Fréchet distance of 2.4 (EfficientNet-Lite0).
 """
 
 import io
-import re
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -49,11 +48,6 @@ class Extractor:
 
     def __post_init__(self) -> None:
         freeze(self.network)
-
-    @property
-    def slug(self) -> str:
-        """The name in a form fit for file names."""
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
 
     @property
     def device(self) -> torch.device:

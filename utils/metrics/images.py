@@ -5,6 +5,7 @@ float64, on the CPU. The distances are called FID and KID, and the score Incepti
 network of the literature alone.
 """
 
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -218,7 +219,8 @@ def reference_path(
     extractor: Extractor, split: str, data: str = "cifar10", folder: Path = STATISTICS
 ) -> Path:
     """Where the moments of one extractor on one split lie; features lie beside, in `*.features.*`."""
-    return folder / f"{data}-{split}-{extractor.slug}.safetensors"
+    slug = re.sub(r"[^a-z0-9]+", "-", extractor.name.lower()).strip("-")
+    return folder / f"{data}-{split}-{slug}.safetensors"
 
 
 def save_reference(path: Path, reference: Reference) -> None:
