@@ -173,8 +173,8 @@ def test_initialisation_reaches_every_weight():
                 assert p.std().item() == pytest.approx(0.02, rel=0.15), name
             elif "bias" in name:
                 assert not p.any(), name
-    layer = initialise(nn.Linear(300, 300), std=0.5)
-    assert layer.weight.std().item() == pytest.approx(0.5, rel=0.02) and not layer.bias.any()
+    layer = initialise(nn.Linear(300, 300))
+    assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02) and not layer.bias.any()
 
 
 def count(module: nn.Module) -> int:

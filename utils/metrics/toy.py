@@ -5,7 +5,6 @@ at whole distributions. Report both halves: a sampler can clean every point and 
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,6 +16,16 @@ Target = GaussianMixture | SwissRoll
 
 HIGH_QUALITY = 4.0  # std, the convention of Azadi et al. (2019) and Che et al. (2020)
 ROLL_BINS = 25  # stretches of the swiss roll that count as modes
+
+
+def _points(x: Tensor, dim: int | None = None, name: str = "x") -> Tensor:
+    """x (n, dim) as float32 or float64."""
+    if x.ndim != 2 or x.shape[1] != (dim or x.shape[1]) or len(x) == 0 or x.is_complex():
+        found = f"shape {tuple(x.shape)}; give points of shape (n, {dim or 'dim'}) with n >= 1"
+        raise ValueError(f"{name} has {found}, real numbers (type {x.dtype})")
+    if not x.isfinite().all():
+        raise ValueError(f"{name} is not finite in {int((~x.isfinite()).any(1).sum())} of {len(x)} rows")
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 class Assignment(NamedTuple):
@@ -31,11 +40,10 @@ def assign(x: Tensor, target: Target) -> Assignment:
     """The nearest mode of each point x (n, dim), and its distance from it in units of `target.std`.
 
     A mixture's modes are its means. The swiss roll is one curve: its distance is to the nearest point of the
-    curve, and its modes are `ROLL_BINS` stretches of equal length in t, thus of equal probability.
-
-    Raises ValueError for x that is empty, of another dimension than the target, or not finite.
+    curve, and its modes are `ROLL_BINS` stretches of equal length in t, thus of equal probability. Raises
+    ValueError for x that is empty, of another dimension than the target, or not finite.
     """
-    x = _check(x, target.dim)
+    x = _points(x, target.dim)
     if isinstance(target, GaussianMixture):
         return Assignment(*distance_to_mode(x, target), target.weights.to(x))
     distance, t = distance_to_roll(x, target)
@@ -62,16 +70,6 @@ def distance_to_roll(x: Tensor, roll: SwissRoll) -> tuple[Tensor, Tensor]:
     return distances / roll.std, ts_found
 
 
-def _check(x: Tensor, dim: int) -> Tensor:
-    """x (n, dim) as float32 or float64."""
-    if x.ndim != 2 or x.shape[1] != dim or len(x) == 0 or x.is_complex():
-        found = f"shape {tuple(x.shape)}; give points of shape (n, {dim}) with n >= 1"
-        raise ValueError(f"x has {found}, real numbers (type {x.dtype})")
-    if not x.isfinite().all():
-        raise ValueError(f"x is not finite in {int((~x.isfinite()).any(1).sum())} of {len(x)} rows")
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()
-
-
 def high_quality_share(x: Tensor, target: Target) -> float:
     """Share of points within 4 std of the nearest mode (of the roll, for the swiss roll).
 
@@ -92,9 +90,9 @@ def modes_recovered(x: Tensor, target: Target) -> int:
 def std_within_modes(x: Tensor, target: Target) -> float:
     """Root mean square offset per coordinate of the high-quality points from their mode, over the true std.
 
-    Offsets are taken from the true mean of the mode, so that a misplaced cluster counts as wide, and pooled
-    over modes and coordinates; for the swiss roll only the distance across it counts. NaN if no point is of
-    high quality. For exact samples in the plane it is 0.9987: the high-quality ball cuts the tails.
+    Offsets are from the mode's true mean, so that a misplaced cluster counts as wide; for the swiss roll only
+    the distance across it counts. NaN if no point is of high quality. For exact samples in the plane it is
+    0.9987: the high-quality ball cuts the tails.
     """
     distance, _, _ = assign(x, target)
     across = target.dim if isinstance(target, GaussianMixture) else 1  # coordinates that carry the noise
@@ -125,19 +123,10 @@ def summary(x: Tensor, target: Target, reference: Tensor | None = None) -> dict[
     return row if reference is None else row | {"energy_distance": energy_distance(x, reference)}
 
 
-# -- two samples --------------------------------------------------------------------------------------
-
-
-def _check_pair(x: Tensor, y: Tensor) -> None:
-    if y.ndim != 2:
-        raise ValueError(f"y has shape {tuple(y.shape)}; give points of shape (m, dim)")
-    _check(y, y.shape[1])
-    _check(x, y.shape[1])
-
-
-def _mean(f: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> float:
-    """Mean of f(x_i, y_j) over all pairs, a block of rows at a time."""
-    return sum(f(part, y).sum().item() for part in x.split(1000)) / (len(x) * len(y))
+def _pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """x (n, dim) and y (m, dim) in float64."""
+    y = _points(y, name="y").double()
+    return _points(x, y.shape[1]).double(), y
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
@@ -147,27 +136,12 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
     (1/n + 1/m) E|X - X'| for samples of one law. In one dimension it is the square of
     `scipy.stats.energy_distance`, which takes the root. In the units of x.
     """
-    _check_pair(x, y)
-    x, y = x.double(), y.double()
-    return 2 * _mean(torch.cdist, x, y) - _mean(torch.cdist, x, x) - _mean(torch.cdist, y, y)
+    x, y = _pair(x, y)
 
+    def mean(a: Tensor, b: Tensor) -> float:  # of all distances, a block of rows at a time
+        return sum(torch.cdist(part, b).sum().item() for part in a.split(1000)) / (len(a) * len(b))
 
-def mmd(x: Tensor, y: Tensor, bandwidth: float) -> float:
-    """Squared maximum mean discrepancy of samples x (n, dim), y (m, dim) (Gretton et al., 2012).
-
-    E k(X, X') + E k(Y, Y') - 2 E k(X, Y) with k(a, b) = exp(-|a - b|^2 / (2 bandwidth^2)), over all pairs, a
-    point with itself too: never negative, about (1/n + 1/m)(1 - E k(X, X')) for samples of one law. It sees
-    differences at the scale of the bandwidth, in the units of x; values at two bandwidths do not compare.
-    """
-    _check_pair(x, y)
-    if not bandwidth > 0:
-        raise ValueError(f"bandwidth={bandwidth} must be positive, in the units of x")
-
-    def k(x: Tensor, y: Tensor) -> Tensor:
-        return torch.exp(-0.5 * (torch.cdist(x, y) / bandwidth).square())
-
-    x, y = x.double(), y.double()
-    return _mean(k, x, x) + _mean(k, y, y) - 2 * _mean(k, x, y)
+    return 2 * mean(x, y) - mean(x, x) - mean(y, y)
 
 
 def permutation_test(x: Tensor, y: Tensor, generator: torch.Generator, n_permutations: int = 999) -> float:
@@ -176,15 +150,11 @@ def permutation_test(x: Tensor, y: Tensor, generator: torch.Generator, n_permuta
     The labels of the pooled points are permuted; p = (1 + number of permutations with a statistic at least
     as large) / (1 + n_permutations), so the level is exact for any n, if the points are independent. States
     of one chain are not; last states of separate chains are. Memory is of order (n + m)^2.
-
-    Args:
-        generator: draws the permutations.
-        n_permutations: the smallest possible p is 1 / (1 + n_permutations).
     """
-    _check_pair(x, y)
+    x, y = _pair(x, y)
     if n_permutations < 1:
         raise ValueError(f"n_permutations={n_permutations} must be at least 1")
-    pooled, n, m = torch.cat([x, y]).double(), len(x), len(y)
+    pooled, n, m = torch.cat([x, y]), len(x), len(y)
     pairs = torch.cdist(pooled, pooled)
     ranks = torch.rand(n_permutations, n + m, generator=generator, device=generator.device).argsort(1)
     order = torch.cat([torch.arange(n + m)[None], ranks.cpu()]).to(x.device)  # first row: as observed
@@ -197,28 +167,19 @@ def permutation_test(x: Tensor, y: Tensor, generator: torch.Generator, n_permuta
     return (1 + int(reached.sum())) / (1 + n_permutations)
 
 
-# -- two densities ------------------------------------------------------------------------------------
-
-
 class Divergences(NamedTuple):
-    """Divergences of p from q, in nats; the total variation between 0 and 1."""
+    """Divergences of p from q."""
 
-    kl: float  # KL(p || q)
-    reverse_kl: float  # KL(q || p)
-    js: float  # Jensen-Shannon, between 0 and log 2
-    total_variation: float  # half the integral of |p - q|
+    kl: float  # KL(p || q), in nats
+    total_variation: float  # half the integral of |p - q|, between 0 and 1
 
 
 def divergences_on_grid(log_p: Tensor, log_q: Tensor, cell: float, normalise: bool = False) -> Divergences:
     """Divergences of two densities by the midpoint rule, e.g. at the centres from `plotting.grid_points`.
 
-    Args:
-        log_p, log_q: log-densities at the centres of equal cells, (m,), in nats.
-        cell: volume of a cell; its side must be well below the densities' narrowest std.
-        normalise: give both mass 1 on the grid, for densities known up to a constant.
-
-    Raises:
-        ValueError: shapes that differ, NaN, or a mass on the grid that is not within 1 % of 1.
+    `log_p` and `log_q` (m,) are in nats, at the centres of cells of volume `cell`, whose side is well below
+    the narrowest std; `normalise` gives both mass 1 on the grid, for densities known up to a constant.
+    Raises ValueError for shapes that differ, NaN, or a mass on the grid that is not within 1 % of 1.
     """
     if log_p.shape != log_q.shape or log_p.ndim != 1:
         raise ValueError(f"log_p {tuple(log_p.shape)} and log_q {tuple(log_q.shape)} must both be (m,)")
@@ -226,22 +187,17 @@ def divergences_on_grid(log_p: Tensor, log_q: Tensor, cell: float, normalise: bo
         raise ValueError(f"cell={cell} must be positive")
     logs = []
     for name, values in {"log_p": log_p, "log_q": log_q}.items():
-        log_mass = torch.logsumexp(values.double(), 0) + math.log(cell)
         if values.isnan().any():
             raise ValueError(f"{name} is NaN at {int(values.isnan().sum())} points")
+        log_mass = torch.logsumexp(values.double(), 0) + math.log(cell)
         if not normalise and not abs(log_mass.exp() - 1) < 0.01:
             found = f"{name} has mass {log_mass.exp():.4f} on the grid"
             raise ValueError(f"{found}; take a wider or finer grid, or normalise=True")
         logs.append(values.double() - (log_mass if normalise else 0))
-    (log_p, log_q), (p, q) = logs, (values.exp() for values in logs)
-    log_mean = torch.logaddexp(log_p, log_q) - math.log(2)
-
-    def kl(density: Tensor, log_a: Tensor, log_b: Tensor) -> float:
-        terms = torch.where(density > 0, density * (log_a - log_b), 0.0)
-        return terms.sum().item() * cell
-
-    js = 0.5 * (kl(p, log_p, log_mean) + kl(q, log_q, log_mean))
-    return Divergences(kl(p, log_p, log_q), kl(q, log_q, log_p), js, 0.5 * (p - q).abs().sum().item() * cell)
+    log_p, log_q = logs
+    p, q = log_p.exp(), log_q.exp()
+    kl = torch.where(p > 0, p * (log_p - log_q), 0.0).sum().item() * cell
+    return Divergences(kl, 0.5 * (p - q).abs().sum().item() * cell)
 
 
 def value_on_grid(d: Tensor, log_p_d: Tensor, log_p_g: Tensor, spacing: float) -> float:

@@ -13,15 +13,9 @@ class Block(nn.Module):
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
-        self.widen = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, padding=1, bias=False),
-            nn.MaxPool2d(2),
-            nn.BatchNorm2d(n_out),
-            nn.GELU(),
-        )
-        self.refine = nn.Sequential(
-            nn.Conv2d(n_out, n_out, 3, padding=1, bias=False), nn.BatchNorm2d(n_out), nn.GELU()
-        )
+        first, second = (nn.Conv2d(n, n_out, 3, padding=1, bias=False) for n in (n_in, n_out))
+        self.widen = nn.Sequential(first, nn.MaxPool2d(2), nn.BatchNorm2d(n_out), nn.GELU())
+        self.refine = nn.Sequential(second, nn.BatchNorm2d(n_out), nn.GELU())
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.widen(x)  # (n, n_out, side // 2, side // 2)
@@ -29,12 +23,7 @@ class Block(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Class logits of 32x32 colour images.
-
-    Args:
-        width: channels of the first block; the next two have 2 and 2.5 times as many.
-        n_classes: number of logits.
-    """
+    """Images (n, 3, 32, 32) in [-1, 1] -> logits (n, n_classes); blocks of 1, 2 and 2.5 `width` channels."""
 
     def __init__(self, width: int = 64, n_classes: int = 10):
         super().__init__()
@@ -61,15 +50,12 @@ class Classifier(nn.Module):
         self.whiten.bias.zero_()
 
     def features(self, x: Tensor) -> Tensor:
-        """Globally max-pooled features (n, feature_dim) of images `x` (n, 3, 32, 32) in [-1, 1]."""
-        h = self.whiten(x)  # (n, 24, 31, 31)
-        h = self.blocks(h)  # (n, feature_dim, 3, 3)
-        return h.amax(dim=(2, 3))  # (n, feature_dim)
+        """What the head sees, (n, feature_dim): the last block's maps (n, feature_dim, 3, 3), max-pooled."""
+        return self.blocks(self.whiten(x)).amax(dim=(2, 3))
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits (n, n_classes) of `features` (n, feature_dim)."""
         return self.head(features) / 8  # a small scale keeps the head stable at a large learning rate
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, n_classes) of images `x` (n, 3, 32, 32) in [-1, 1]."""
         return self.classify(self.features(x))

