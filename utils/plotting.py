@@ -6,7 +6,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from utils.images import to_uint8
 
@@ -33,6 +32,8 @@ def use_style() -> None:
 
 def image_grid(images: Tensor, columns: int = 8, pad: int = 1, zoom: int = 1) -> np.ndarray:
     """Tile float images (n, 3 or 1, h, w) in [-1, 1], row by row, into one uint8 array (H, W, 3)."""
+    from torchvision.utils import make_grid  # the plane needs no torchvision
+
     grid = make_grid(to_uint8(images), columns, pad, pad_value=255).permute(1, 2, 0)
     return grid.cpu().numpy().repeat(zoom, 0).repeat(zoom, 1)
 
