@@ -19,15 +19,11 @@ PRESETS = {
     "cpu": (NETWORKS, PROJECTED),
     "gpu": (NETWORKS, replace(PROJECTED, n_steps=20_400, compile=True, save_every=2000)),
 }
+DATA = "{n} images of the CIFAR-10 training split, in [-1, 1], no augmentation"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    card = {
-        "task": "CIFAR-10 images at 32x32",
-        "data": "{n} images of the CIFAR-10 training split, in [-1, 1], no augmentation",
-    }
-    title = __doc__.splitlines()[0]
-    run("cifar10_gan", title, PRESETS, lambda: load_cifar10("train"), card, arguments)
+    run("cifar10_gan", PRESETS, load_cifar10, "CIFAR-10 images at 32x32", DATA, arguments)
 
 
 if __name__ == "__main__":
