@@ -10,7 +10,6 @@ without such the one whose weights are worth most: a guide that separates better
 """
 
 import argparse
-import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,17 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from data.recipes import made_by
 from utils.checkpoints import freeze, save_checkpoint
 from utils.config import pick_device
-from utils.density_ratio import (
-    FeatureHead,
-    describe,
-    fit_logit,
-    logistic_loss,
-    logits_of,
-    platt,
-    reliability_curve,
-)
+from utils.density_ratio import describe, fit_logit, logistic_loss, logits_of, platt
 from utils.images import ImageSet, to_unit
 from utils.training import draw_from
 from utils.zoo import draw_samples, load_features, load_gan, new_logit
@@ -50,11 +42,6 @@ class Candidate:
         return {"features": self.features, "hidden": self.hidden} if self.features else {"width": 24}
 
 
-@torch.no_grad()
-def in_batches(f: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    return torch.cat([f(part) for part in images.split(250)])
-
-
 def run(
     module: str,
     load: Callable[[str], ImageSet],
@@ -68,48 +55,42 @@ def run(
     parser.add_argument("--kinds", nargs="+", choices=candidates, default=list(candidates))
     args = parser.parse_args(arguments)
     torch.set_flush_denormal(True)
-    device = pick_device()
-    G = load_gan(args.gan, device)
-    held_out = load("train").images[-FIT - VALIDATION :]
-    test = load("test").images[:EVALUATION]
-    generator = torch.Generator().manual_seed(10_000)
-    sets = {
-        "real fit": to_unit(held_out[:FIT]), "real validation": to_unit(held_out[FIT:]),
-        "real evaluation": to_unit(test), "fake fit": draw_samples(G, FIT, generator),
-        "fake validation": draw_samples(G, VALIDATION, generator),
-        "fake evaluation": draw_samples(G, EVALUATION, generator),
-    }  # fmt: skip
-    wanted = {c.features for c in (candidates[kind] for kind in args.kinds) if c.features}
-    features = {
-        name: {
-            key: in_batches(load_features(name).to(device).features, x.to(device)) for key, x in sets.items()
-        }
-        for name in sorted(wanted)
-    }
+    started, device = time.perf_counter(), pick_device()
+    G, generator = load_gan(args.gan, device), torch.Generator().manual_seed(10_000)
+    last, test = load("train").images[-FIT - VALIDATION :], load("test").images[:EVALUATION]
+    sets = {}
+    for part, images in {"fit": last[:FIT], "validation": last[FIT:], "evaluation": test}.items():
+        sets[f"real {part}"] = to_unit(images)
+        sets[f"fake {part}"] = draw_samples(G, len(images), generator)
+    features = {}
+    for name in sorted({candidates[kind].features for kind in args.kinds} - {None}):
+        body = load_features(name).to(device)
+        with torch.no_grad():
+            features[name] = {
+                key: torch.cat([body.features(part.to(device)) for part in x.split(250)])
+                for key, x in sets.items()
+            }
 
-    def fit(kind: str) -> tuple[nn.Module, Callable[[str], Tensor], dict]:
+    def fit(candidate: Candidate) -> tuple[nn.Module, Callable[[str], Tensor], dict]:
         """The logit, its values on a set, and what the fit says of itself."""
-        candidate, started = candidates[kind], time.perf_counter()
         logit = new_logit(**candidate.architecture).to(device)
-        if isinstance(logit, FeatureHead):
+        if candidate.features:
             known = features[candidate.features]
             logit.fit(known["real fit"], known["fake fit"], candidate.penalty)
-            log = {"penalty": candidate.penalty}
             values = lambda key: logit.from_features(known[key]).detach()  # noqa: E731
-        else:
-            log = {"r1_weight": 0.1, "lr": 3e-4, "n_steps": 600}
-            draws = draw_from(sets["real fit"], device, mirror=True), draw_from(sets["fake fit"], device)
-            values = lambda key: logits_of(logit, sets[key].to(device)).detach()  # noqa: E731
-            history = fit_logit(
-                logit, *draws, lambda: logistic_loss(values("real validation"), values("fake validation")),
-                batch_size=64, check_every=100, decay=True, precision="bfloat16", **log,
-            )  # fmt: skip
-            log["history"] = history
-        return logit, values, log | {"seconds": round(time.perf_counter() - started)}
+            return logit.net, values, {"penalty": candidate.penalty}
+        log = {"r1_weight": 0.1, "lr": 3e-4, "n_steps": 600}
+        draws = draw_from(sets["real fit"], device, mirror=True), draw_from(sets["fake fit"], device)
+        values = lambda key: logits_of(logit, sets[key].to(device))  # noqa: E731
+        history = fit_logit(
+            logit, *draws, lambda: logistic_loss(values("real validation"), values("fake validation")),
+            batch_size=64, check_every=100, decay=True, precision="bfloat16", **log,
+        )  # fmt: skip
+        return logit, values, log | {"history": history}
 
     entries, modules = {}, {}
     for kind in args.kinds:
-        logit, values, log = fit(kind)
+        logit, values, log = fit(candidates[kind])
         before = values("real validation"), values("fake validation")
         slope, intercept = platt(*before)
         real, fake = (slope * values(f"{who} evaluation") + intercept for who in ("real", "fake"))
@@ -124,27 +105,22 @@ def run(
             "logit_real": real.mean().item(),
             "logit_fake": fake.mean().item(),
             "logit_target": (weights * fake).sum().item(),  # E d under p_t, by importance weights
-            "reliability": [curve.tolist() for curve in reliability_curve(real, fake)],
             **log,
         }
-        modules[kind] = freeze(logit.net if isinstance(logit, FeatureHead) else logit)
-        e = entries[kind]
-        print(
-            f"{kind:16s} slope {slope:.2f} loss {e['loss']:.4f} accuracy {e['accuracy']:.3f} ESS"
-            f" {e['ess_share']:.3f} E_t[d] {e['logit_target']:.2f}"
-        )
+        modules[kind] = freeze(logit)
+        shown = {key: f"{entries[kind][key]:.3f}" for key in ("slope", "loss", "ess_share", "logit_target")}
+        print(kind, shown, flush=True)
     smooth = [kind for kind, e in entries.items() if e["validation"]["ess_share"] >= LEAST_ESS]
     smooth = smooth or [max(entries, key=lambda kind: entries[kind]["validation"]["ess_share"])]
     chosen = min(smooth, key=lambda kind: entries[kind]["validation"]["loss"])
+    command = ["--gan", args.gan, "--kinds", *args.kinds]
     card = {
         "task": f"log density ratios for the generator {args.gan}",
         "data": f"fit {FIT}, validation {VALIDATION} (the last training images), evaluation {EVALUATION} "
         "(test) images, and as many fresh samples each",
         "logits": entries,
         "chosen": chosen,
-        "command": shlex.join(
-            ["python", "-m", f"data.recipes.{module}", "--gan", args.gan, "--kinds", *args.kinds]
-        ),
+        **made_by(module, command, time.perf_counter() - started),
     }
     print("chosen:", chosen)
     save_checkpoint(f"{args.gan}-logits", modules, card, int8=True)
