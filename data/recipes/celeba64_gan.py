@@ -6,8 +6,7 @@ images are for non-commercial research only, see https://mmlab.ie.cuhk.edu.hk/pr
 
 from dataclasses import replace
 
-from data.recipes.cifar10_gan import NETWORKS, PROJECTED
-from data.recipes.image_gan import run
+from data.recipes.cifar10_gan import NETWORKS, PROJECTED, run
 from utils.images import load_faces
 
 FACES = NETWORKS | {"image_size": 64}

@@ -35,8 +35,6 @@ from utils.metrics.images import Reference, evaluate_features, load_reference
 from utils.samplers import mala, sample, ula
 from utils.zoo import load_gan, load_logit
 
-TRACE = ("logit_mean", "squared_norm", "acceptance")  # means over the chains
-
 
 def block_seed(seed: int, block: int) -> int:
     """The seed of one block; of all pairs of whole numbers, unlikely to be the same for any two."""
@@ -47,23 +45,20 @@ def block_seed(seed: int, block: int) -> int:
 def make_block(
     G: nn.Module, logit: nn.Module, extractor: Extractor, n: int, seed: int, settings: dict
 ) -> dict[str, Tensor]:
-    """`features k` (n, d), `probabilities k` (n, c) and `trace k` (n, 3) of n chains after k steps."""
+    """`features k` (n, d) and, with posteriors, `probabilities k` (n, c) of n chains after k steps."""
     kernel = {"ula": ula, "mala": mala}[settings["sampler"]](settings["step_size"])
     energy = latent_energy(G, logit, precision=settings["precision"])
     batch, chunk = (32, 100) if extractor.device.type == "cpu" else (256, 500)
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(n, G.latent_dim, generator=generator).to(extractor.device)
-    block, done, accepted = {}, 0, 0.0
+    block, done = {}, 0
     for steps in settings["steps"]:
-        chain = sample(energy, z, kernel, steps - done, generator, chunk_size=chunk)
-        z, accepted = chain.z, accepted + chain.acceptance * (steps - done)
-        x = torch.cat([G(part) for part in z.split(chunk)])
-        d = torch.cat([logit(part) for part in x.split(chunk)])
-        trace = torch.stack([d, z.square().sum(1), accepted / steps if steps else torch.ones_like(d)], 1)
-        features, probabilities = extractor.extract(to_uint8(x).cpu(), batch)
-        block |= {f"features {steps}": features, f"trace {steps}": trace.double().cpu()}
-        block |= {} if probabilities is None else {f"probabilities {steps}": probabilities}
-        done = steps
+        z, done = sample(energy, z, kernel, steps - done, generator, chunk_size=chunk).z, steps
+        images = torch.cat([to_uint8(G(part)).cpu() for part in z.split(chunk)])
+        features, probabilities = extractor.extract(images, batch)
+        block[f"features {steps}"] = features
+        if probabilities is not None:
+            block[f"probabilities {steps}"] = probabilities
     return block
 
 
@@ -109,9 +104,8 @@ def evaluate(
     rows = []
     for steps in settings["steps"]:
         features, probabilities = whole[f"features {steps}"], whole.get(f"probabilities {steps}")
-        row = evaluate_features(features, probabilities, extractor, reference)
-        means = dict(zip(TRACE, whole[f"trace {steps}"].mean(0).tolist(), strict=True))
-        rows.append({"n_steps": steps} | row | means)
+        report = evaluate_features(features, probabilities, extractor, reference)
+        rows.append({"n_steps": steps} | report)
     return rows
 
 
