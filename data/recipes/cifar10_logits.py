@@ -1,6 +1,7 @@
 """Fit the log density ratios of the CIFAR-10 generators: `python -m data.recipes.cifar10_logits`.
 
-For the generators of other seeds: `--gan cifar10-gan-1 --kinds "classifier 3"`. `celeba64_logits` uses `run` too.
+For the generators of other seeds: `--gan cifar10-gan-1 --kinds "classifier 3"`. `celeba64_logits` uses `run`
+too.
 
 Candidates: heads on frozen features (which features, how strong a ridge penalty), and a small convolutional
 discriminator with R1. Images: `fit` and `validation` are training images that the classifier behind the
