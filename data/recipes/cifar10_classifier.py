@@ -72,7 +72,7 @@ def best_temperature(log_p: Tensor, labels: Tensor) -> float:
     def loss(T: float) -> float:
         return F.cross_entropy(log_p.double() / T, labels).item()
 
-    return round(minimize_scalar(loss, bounds=(0.3, 2), method="bounded").x, 2)
+    return round(float(minimize_scalar(loss, bounds=(0.3, 2), method="bounded").x), 2)
 
 
 def read_snapshot(path: Path, settings: dict) -> dict:
