@@ -67,6 +67,7 @@ REAL = {"real": "celeba64", "CIFAR-10": "cifar10"}
 GANS = ("cifar10-gan", "cifar10-gan-1", "cifar10-gan-2")
 NO_GUIDE = {"no guide": partial(prior_chains, step_size=STEP_SIZE, n_steps=N_STEPS)}
 LONG_STEPS = {"ULA 0.2 x 3": partial(ula_chains, step_size=0.2, n_steps=3)}
+OTHER_LOGITS = ("line", "maps line", "maps 3", "conv")
 SCALES = (0.6, 0.8, 1.2, 1.4, 1.6, 1.8)
 RIVALS: dict[str, Callable[..., Samples]] = {
     "MALA": partial(chains, kernel=partial(mala, 0.02), n_steps=10),
@@ -202,40 +203,34 @@ def jobs() -> Jobs:
     methods = alone | {"ULA": moved}
     controls = {f"scale {s}": partial(scaled, scale=s) for s in SCALES}
     few = {name: controls[name] for name in ("scale 0.8", "scale 1.2")}
-    real_ones = {f"{name} test": partial(real, data=data, split="test") for name, data in REAL.items()}
-    pool = {
-        "resampling": partial(importance_resampling, n_particles=30)
-    }  # the law of d without a chain's bias
+    tested = {f"{name} test": partial(real, data=data, split="test") for name, data in REAL.items()}
+    floor = {"training images": partial(real, data="cifar10", split="train")}
+    face_floor = {"train": partial(real, data="celeba64", split="train")}
+    pool = {"resampling": partial(importance_resampling, n_particles=30)}  # d's law without a chain's bias
     faces, main = (FACES,), GANS[:1]
-    plan = [  # part, methods, n, generators, seeds
+    plan = [  # part, methods, n, generators, seeds, further arguments of `job`
         ("final", methods, 1000, GANS, SEEDS),
         ("control", few | NO_GUIDE, 1000, GANS, SEEDS),
         ("control", controls, 1000, main, [0]),
+        ("control", methods, 1000, main, [0], {"matched": True}),
         ("rival", methods | RIVALS, 500, main, SEEDS),
         ("rival", methods | RIVALS, 500, GANS[1:], [0]),
         ("step", LONG_STEPS, 500, main, SEEDS),
+        ("sum", {"ULA": moved}, 1000, main, SEEDS, {"kind": "classifier 1 + maps line"}),
         ("large", methods | NO_GUIDE | {"scale 1.2": few["scale 1.2"]}, LARGE, GANS, [0]),
-        ("detector", real_ones | alone | few, 500, faces, SEEDS),
+        ("detector", tested | alone | few, 500, faces, SEEDS),
         ("final", alone | {"ULA 10": moved} | LONG_STEPS, N_FACES, faces, SEEDS),
         ("control", few | NO_GUIDE, N_FACES, faces, SEEDS),
+        ("control", alone, N_FACES, faces, SEEDS, {"matched": True}),
         ("rival", pool, N_FACES, faces, SEEDS),
-        ("real", {"train": partial(real, data="celeba64", split="train")}, N_FACES, faces, SEEDS),
+        ("real", face_floor, N_FACES, faces, SEEDS),
     ]
-    found = [
-        job(part, *method, n, gan=gan, seed=seed)
-        for part, called, n, gans, seeds in plan
-        for gan, seed, method in product(gans, seeds, called.items())
-    ]
-    found += [job("control", *method, 1000, matched=True) for method in methods.items()]
-    found += [
-        job("control", "generator", generator_only, N_FACES, gan=FACES, seed=seed, matched=True)
-        for seed in SEEDS
-    ]
-    found += [job("logit", "ULA", moved, 500, kind=kind) for kind in ("line", "maps line", "maps 3", "conv")]
-    found += [joined_job("classifier 1", other) for other in ("conv", "maps 3", "maps line")]
-    found += [job("sum", "ULA", moved, 1000, kind="classifier 1 + maps line", seed=seed) for seed in SEEDS]
-    floor = partial(real, data="cifar10", split="train")
-    found += [job("floor", "training images", floor, n) for n in (500, 1000, LARGE)]
+    plan += [("logit", {"ULA": moved}, 500, main, [0], {"kind": kind}) for kind in OTHER_LOGITS]
+    plan += [("floor", floor, n, main, [0]) for n in (500, 1000, LARGE)]
+    found = [joined_job("classifier 1", other) for other in ("conv", "maps 3", "maps line")]
+    for part, called, n, gans, seeds, *further in plan:
+        for gan, seed, method in product(gans, seeds, called.items()):
+            found.append(job(part, *method, n, gan=gan, seed=seed, **dict(*further)))
     name = "{part}, {gan[checkpoint]}, {logit}, {method}, matched {matched}, n {n}, seed {seed}"
     return {f"image/{data}": {name.format(**s): s for s in found if s["data"] == data} for data in JUDGES}
 
