@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.recipes import image_gan, toy_gans
+from data.recipes import cifar10_gan, toy_gans
 from utils.checkpoints import list_checkpoints, read_card
 from utils.images import ImageSet
 from utils.training import TrainConfig, TrainResult
@@ -38,9 +38,9 @@ def cards(monkeypatch):
     def train(G, D, *_, **__):
         return TrainResult(G, G, D)
 
-    for recipe in (image_gan, toy_gans):
+    for recipe in (cifar10_gan, toy_gans):
         monkeypatch.setattr(recipe, "save_checkpoint", save)
-    monkeypatch.setattr(image_gan, "train_gan", train)
+    monkeypatch.setattr(cifar10_gan, "train_gan", train)
     monkeypatch.setattr(toy_gans, "train", lambda target, quality, seed: train(*build(seed)))
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
     return stored

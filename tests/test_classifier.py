@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from data.recipes import cifar10_classifier as recipe
-from data.recipes.cifar10_classifier import augment, calibration_error, make_optimizer, predict, train_step
+from data.recipes.cifar10_classifier import augment, best_temperature, make_optimizer, predict, train_step
 from utils.checkpoints import freeze, load_checkpoint
 from utils.config import CHECKPOINTS
 from utils.images import ImageSet, load_cifar10
@@ -77,10 +77,10 @@ def test_augmentation_only_flips_and_shifts(images):
         assert any(torch.allclose(inner, view) for view in views)
 
 
-def test_calibration_error_by_hand():
-    probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [0.3, 0.7]])
-    labels = torch.tensor([0, 1, 1, 1])  # accuracy 0.5 where confidence is 0.9, and 1 where it is 0.7
-    assert calibration_error(probabilities, labels) == pytest.approx((0.4 + 0.3) / 2)
+def test_temperature_undoes_a_scale_of_the_logits():
+    logits = torch.randn(20_000, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.distributions.Categorical(logits=logits).sample()
+    assert best_temperature((1.5 * logits).log_softmax(1), labels) == pytest.approx(1.5, abs=0.06)
 
 
 def test_interrupted_run_resumes_exactly(monkeypatch, tmp_path):
@@ -90,7 +90,7 @@ def test_interrupted_run_resumes_exactly(monkeypatch, tmp_path):
     data = ImageSet(pixels, torch.arange(512) % 10, "noise")
     saved, steps = [], []
     monkeypatch.setattr(recipe, "load_cifar10", lambda split: data)
-    monkeypatch.setattr(recipe, "SNAPSHOT", tmp_path / "snapshot.pt")
+    monkeypatch.setattr(recipe, "RUNS", tmp_path)
 
     def save(name, modules, card):
         saved.append((modules["classifier"].state_dict(), card))
@@ -105,14 +105,20 @@ def test_interrupted_run_resumes_exactly(monkeypatch, tmp_path):
     monkeypatch.setattr(recipe, "save_checkpoint", save)
     arguments = ["--epochs", "2", "--width", "2"]
     recipe.main(arguments)
+    (tmp_path / "cifar10-classifier" / "state.pt").unlink()
     monkeypatch.setattr(recipe, "train_step", interrupted_step)
     with pytest.raises(KeyboardInterrupt):
         recipe.main(arguments)
-    recipe.main([*arguments, "--resume"])
+    recipe.main(arguments)
+    assert len(steps) == 4 + 2
     (whole, card), (resumed, _) = saved
     assert card["architecture"] == {"width": 2, "n_classes": 10}
     for key in whole:
         torch.testing.assert_close(resumed[key], whole[key])
+    with pytest.raises(
+        SystemExit, match=r"state\.pt was made with .*'width': 2.* use the same, or delete it"
+    ):
+        recipe.main(["--epochs", "2", "--width", "4"])
 
 
 def test_committed_checkpoint_is_small_and_accurate(pretrained):

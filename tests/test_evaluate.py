@@ -22,8 +22,7 @@ from utils.metrics.images import Moments, Reference, evaluate_features
 from utils.samplers import mala, sample
 
 SETTINGS = {
-    "sampler": "ula", "step_size": 0.1, "temperature": 1.0, "steps": [0, 2], "precision": "float32",
-    "block_size": 10,
+    "sampler": "ula", "step_size": 0.1, "steps": [0, 2], "precision": "float32", "block_size": 10,
 }  # fmt: skip
 
 
@@ -46,7 +45,7 @@ def toy():
 
 
 def evaluate_toy(folder: Path, n: int = 43, seed: int = 5, **changes) -> list[dict] | None:
-    return evaluate(*toy(), n, seed, SETTINGS | changes, folder, progress=False)
+    return evaluate(*toy(), n, seed, SETTINGS | changes, folder)
 
 
 def blocks(folder: Path) -> list[Path]:
@@ -74,8 +73,7 @@ def test_keys_mean_what_they_mean_for_images_in_every_table(tmp_path):
     assert {"frechet_distance", "kernel_distance", "classifier_score"} <= expected.keys()
     for key, value in expected.items():  # up to the order of sums over blocks
         assert row[key] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-6)), key
-    assert row["acceptance"] == pytest.approx(torch.cat([c.acceptance for c in chains]).mean().item())
-    assert row["acceptance"] < 1 and row["logit_mean"] == pytest.approx(logit(G(z)).mean().item(), rel=1e-5)
+    assert torch.cat([chain.acceptance for chain in chains]).mean() < 1  # some proposals were rejected
 
 
 def test_steps_measured_on_the_way_do_not_change_the_chains(tmp_path):
@@ -110,8 +108,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
 @pytest.mark.long
 def test_torchrun_on_the_stored_gan_gives_what_one_process_gives(tmp_path, monkeypatch):
     def arguments(name: str) -> list[str]:
-        places = ["--folder", str(tmp_path / name), "--output", str(tmp_path / f"{name}.json")]
-        return [*"-n 40 --block-size 10 --steps 1 --precision float32".split(), *places]
+        return [*"-n 40 --block-size 10 --steps 1 --sampler mala".split(), "--folder", str(tmp_path / name)]
 
     monkeypatch.setenv("COURSE_DEVICE", "cpu")
     torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2 -m data.recipes.evaluate"
@@ -121,7 +118,9 @@ def test_torchrun_on_the_stored_gan_gives_what_one_process_gives(tmp_path, monke
     assert result.returncode == 0, result.stderr
     assert "frechet_distance" in result.stdout and result.stdout.count("written") == 1
     main(arguments("one"))
-    two, one = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("two", "one"))
+    two, one = (
+        json.loads(path.read_text()) for name in ("two", "one") for path in (tmp_path / name).glob("*.json")
+    )
     assert two["protocol"] == one["protocol"]
     # 40 samples leave eigenvalues of 1e-16 in the covariance, of which the distance takes the square root
     assert_same(two["rows"][0], one["rows"][0])

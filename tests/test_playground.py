@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from data.recipes.playground import CELLS, PLANES, PLAYGROUND, QUALITIES, SCALE
 from notebooks.tools.book import LINKS
 from notebooks.tools.playground import HERE, main, package_networks, stored_networks
+from notebooks.tools.playground.make import CELLS, PLANES, PLAYGROUND, QUALITIES, SCALE
 from utils.checkpoints import read_card
 from utils.density_ratio import Affine
 from utils.energy import latent_energy, standard_normal
@@ -265,7 +265,7 @@ def test_networks_were_fitted_to_the_stored_gans():
     made_from = read_card("networks", PLAYGROUND)["made_from"]
     for target in TARGETS:
         now = read_card(checkpoint_of(target))["sha256"]
-        assert made_from[target] == now, "run `python -m data.recipes.playground networks` again"
+        assert made_from[target] == now, "run `python -m notebooks.tools.playground networks` again"
 
 
 def test_live_fit_finds_a_log_ratio(in_core):

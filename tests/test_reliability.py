@@ -171,16 +171,14 @@ def test_a_damaged_card_is_named(text: str, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "pickle"])
-def test_a_damaged_snapshot_of_the_classifier_is_named(damage: str, tmp_path, monkeypatch):
-    path = tmp_path / "snapshot.pt"
-    monkeypatch.setattr(cifar10_classifier, "SNAPSHOT", path)
-    with pytest.raises(SystemExit, match=r"no snapshot at .*snapshot\.pt; leave out --resume"):
-        cifar10_classifier.read_snapshot()
-    torch.save({"epoch": 1}, path)
-    assert cifar10_classifier.read_snapshot() == {"epoch": 1}
+def test_a_damaged_snapshot_of_the_classifier_is_named(damage: str, tmp_path):
+    path, settings = tmp_path / "state.pt", {"epochs": 1}
+    assert cifar10_classifier.read_snapshot(path, settings) == {}
+    torch.save({"settings": settings}, path)
+    assert cifar10_classifier.read_snapshot(path, settings) == {"settings": settings}
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
     if damage == "pickle":
         path.write_bytes(pickle.dumps(Path))  # a plain dict is harmless and may be read
-    with pytest.raises(SystemExit, match=r"snapshot\.pt cannot be read .*leave out --resume"):
-        cifar10_classifier.read_snapshot()
+    with pytest.raises(SystemExit, match=r"state\.pt cannot be read .*delete it to start the run again"):
+        cifar10_classifier.read_snapshot(path, settings)
     assert path.exists()

@@ -221,7 +221,7 @@ def test_a_changed_setting_runs_a_job_again_and_an_unchanged_one_does_not(recipe
     assert plain(calls[-1]) in [entry["settings"] for entry in stored]
 
 
-def test_the_command_line_picks_jobs_shares_them_and_drops_what_none_asks_for(calls, capsys):
+def test_the_command_line_picks_jobs_and_drops_what_none_asks_for(calls, capsys):
     jobs = {"s": {name: {"name": name} for name in "abcd"}}
 
     def work(settings):
@@ -231,8 +231,8 @@ def test_the_command_line_picks_jobs_shares_them_and_drops_what_none_asks_for(ca
     update("s", lambda _: {"old": {"settings": {}, "made_with": {}, "result": 0}})
     run_jobs("Title.", jobs, work, ["s/b"])
     assert calls == ["b"] and set(read("s")) == {"b"} and "dropped" in capsys.readouterr().out
-    run_jobs("Title.", jobs, work, ["--worker", "1/2"])
-    run_jobs("Title.", jobs, work, ["--worker", "0/2"])
+    run_jobs("Title.", jobs, work, ["s/d", "s/b"])
+    run_jobs("Title.", jobs, work, [])
     assert calls == ["b", "d", "a", "c"]
     run_jobs("Title.", jobs, work, ["--list"])
     assert capsys.readouterr().out.split() == ["s/a", "s/b", "s/c", "s/d"] and len(calls) == 4

@@ -1,6 +1,6 @@
 """Fit the log density ratios of the faces' generator: `python -m data.recipes.celeba64_logits`."""
 
-from data.recipes.image_logits import Candidate, run
+from data.recipes.cifar10_logits import Candidate, run
 from utils.images import load_faces
 
 CANDIDATES = {

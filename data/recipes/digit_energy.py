@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from data.recipes.study import Jobs, run_jobs
 from utils.images import split_digits, to_uint8, to_unit
 from utils.metrics.toy import energy_distance
+from utils.models.layers import copy_network
 from utils.models.mlp import mlp
 from utils.samplers import mala, sample
+from utils.training import update_ema
 
 VERSION = 1  # of this file: raise it when a change alters results
 SEEDS, BATCH, CHAINS, N = range(3), 128, 2000, 360
@@ -89,8 +91,8 @@ def log_partition(energy: Energy, generator: torch.Generator, n: int = 200) -> t
 def train(settings: dict, generator: torch.Generator) -> tuple[Energy, Tensor, list]:
     """The averaged energy, its replayed chains (CHAINS, 64), and the gap of energies along training."""
     torch.manual_seed(settings["seed"])
-    energy, average = Energy(), Energy()
-    average.load_state_dict(energy.state_dict())
+    energy = Energy()
+    average = copy_network(energy)
     optimiser = torch.optim.Adam(energy.parameters(), settings["lr"], betas=(0.0, 0.99))
     factor = lambda k: min(1, 2 * (1 - k / settings["updates"]))  # noqa: E731
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
@@ -111,9 +113,7 @@ def train(settings: dict, generator: torch.Generator) -> tuple[Energy, Tensor, l
         (loss + settings["penalty"] * size).backward()
         optimiser.step()
         schedule.step()
-        with torch.no_grad():
-            for mean, now in zip(average.parameters(), energy.parameters(), strict=True):
-                mean.lerp_(now, 0.005)
+        update_ema(average, energy, 0.995)
         if update % max(1, settings["updates"] // 60) == 0:
             history.append([update, loss.item(), fake.norm(dim=1).mean().item()])
     return average, buffer, history

@@ -177,8 +177,8 @@ def measures(x: Tensor, asked: Tensor | None = None) -> dict[str, float]:
     a, b, found = judge.features(x).double(), judge.features(real).double(), judge(x).argmax(1)
     shares = [y.bincount(minlength=10) / len(y) for y in (found, labels)]
     precision, recall = precision_recall(b, a[: len(b)])
-    row = {"frechet": frechet_distance(Moments.from_features(a), Moments.from_features(b))}
-    row |= {
+    row = {
+        "frechet": frechet_distance(Moments.from_features(a), Moments.from_features(b)),
         "precision": precision,
         "recall": recall,
         "classes": 0.5 * (shares[0] - shares[1]).abs().sum().item(),

@@ -1,6 +1,6 @@
 """GAN, EBGAN and EBGAN-PT over many settings: `python -m data.recipes.ebgan_study` (or with a part's name).
 
-Five parts, each a study of its own; each row holds its CPU seconds on one thread. Notebook 05 reads them.
+Five parts, each a study of its own. Notebook 05 reads them.
 
     ebgan/grid     8x8 digits, 16 architectures x 2 seeds for each of the three methods
     ebgan/margins  8x8 digits, EBGAN with margins from 0.5 to 32, and one that decays
@@ -10,9 +10,8 @@ Five parts, each a study of its own; each row holds its CPU seconds on one threa
 """
 
 import math
-import time
 from dataclasses import asdict
-from functools import cache, partial
+from functools import partial
 from itertools import product
 
 import torch
@@ -28,7 +27,7 @@ from utils.metrics.toy import high_quality_share, mode_balance, modes_recovered
 from utils.models.autoencoder import AutoencoderEnergy
 from utils.models.mlp import MLPDiscriminator, MLPGenerator
 from utils.toy import GridLogit, distance_to_mode, gaussian_ring
-from utils.training import TrainConfig, TrainResult, train_gan
+from utils.training import TrainConfig, TrainResult, draw_from, train_gan
 
 VERSION = 1  # of this file: raise it when a change alters results
 METHODS = {"GAN": ("non_saturating", 0.0), "EBGAN": ("ebgan", 0.0), "EBGAN-PT": ("ebgan", 0.1)}
@@ -64,19 +63,6 @@ def one_run(
     return settings | {"stages": [asdict(config) for config in stages]} | made
 
 
-@cache
-def digits(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Training images in [-1, 1] and labels, held-out images and labels."""
-    train, test = split_digits(seed)
-    return to_unit(train.images), train.labels, to_unit(test.images), test.labels
-
-
-def draw_digits(n: int, generator: torch.Generator) -> Tensor:
-    """n training digits, with replacement."""
-    train = digits()[0]
-    return train[torch.randint(len(train), (n,), generator=generator)]
-
-
 def train(s: dict) -> TrainResult:
     """One run from scratch, 2 to 4 ms a step on one CPU core."""
     torch.manual_seed(s["seed"])
@@ -85,7 +71,7 @@ def train(s: dict) -> TrainResult:
     G = MLPGenerator(2 if on_ring else 16, s["width_g"], s["depth_g"], shape, bounded=not on_ring)
     family = MLPDiscriminator if s["method"] == "GAN" else AutoencoderEnergy
     D = family(s["width_d"], s["depth_d"], data_shape=shape)
-    draw = s["data_set"]().sample if on_ring else draw_digits
+    draw = s["data_set"]().sample if on_ring else draw_from(s["data_set"]()[0].images)
     for config in s["stages"]:
         result = train_gan(G, D, draw, TrainConfig(**config), progress=False)
     result.G_ema.eval()
@@ -94,22 +80,18 @@ def train(s: dict) -> TrainResult:
 
 def run(s: dict) -> dict:
     """Train one setting and score samples of its averaged generator."""
-    digit_classifier()  # so that its time counts for no run
-    started = time.process_time()
     G = train(s).G_ema
     with torch.no_grad():
         x = G(torch.randn(s["n_samples"], G.latent_dim, generator=torch.Generator().manual_seed(100)))
-    if s["data"] == "ring":
-        ring = s["data_set"]()
-        balance = mode_balance(x, ring)
-        scores = {
-            "high_quality_share": high_quality_share(x, ring),
-            "modes_recovered": modes_recovered(x, ring),
-            "mode_balance": None if math.isnan(balance) else balance,  # no point is good
-        }
-    else:
-        scores = digit_scores(x)
-    return scores | {"cpu_seconds": round(time.process_time() - started, 1)}
+    if s["data"] == "digits":
+        return digit_scores(x)
+    ring = s["data_set"]()
+    balance = mode_balance(x, ring)
+    return {
+        "high_quality_share": high_quality_share(x, ring),
+        "modes_recovered": modes_recovered(x, ring),
+        "mode_balance": None if math.isnan(balance) else balance,  # no point is good
+    }
 
 
 # -- the energy on the ring ---------------------------------------------------------------------------
@@ -137,7 +119,6 @@ def contrast(D: nn.Module, ring: nn.Module) -> dict[str, float]:
 
 def energy_row(s: dict) -> dict:
     """What reconstruction alone makes of the energy, what EBGAN does, and how far -U is from a log ratio."""
-    started = time.process_time()
     ring, generator = s["run"]["data_set"](), torch.Generator().manual_seed(s["seed"])
     torch.manual_seed(s["seed"])
     alone, done, row = AutoencoderEnergy(64, 2, data_shape=(2,)), 0, {}
@@ -178,7 +159,7 @@ def energy_row(s: dict) -> dict:
     row |= {"Z": d.exp().mean().item(), "slope": slope, "near": near.double().mean().item()}
     row["correlation"] = torch.corrcoef(together)[0, 1].item()
     row["correlation_near"] = torch.corrcoef(together[:, near])[0, 1].item() if near.sum() > 100 else None
-    return row | {"cpu_seconds": round(time.process_time() - started, 1)}
+    return row
 
 
 # -- few labels ---------------------------------------------------------------------------------------
@@ -196,9 +177,8 @@ def one_classifier(
 
 def few_labels(s: dict) -> dict:
     """Train one classifier; its error in per cent is on the 360 held-out digits of the seed's split."""
-    started = time.process_time()
-    images, labels, test, test_labels = digits(s["seed"])
-    generator = torch.Generator().manual_seed(s["seed"])
+    train, test = s["data_set"]()
+    images, labels, generator = to_unit(train.images), train.labels, torch.Generator().manual_seed(s["seed"])
     picked = torch.cat([(labels == c).nonzero()[: s["n_labels"] // 10, 0] for c in range(10)])
     torch.manual_seed(s["seed"])
     D, head = AutoencoderEnergy(128, 2, 64, DIGIT_SHAPE), nn.Linear(64, 10)
@@ -229,9 +209,8 @@ def few_labels(s: dict) -> dict:
             (D(fake).mean() + 0.1 * pulling_away(D.features(fake))).backward()
             optim_g.step()
     with torch.no_grad():
-        wrong = head(D.features(test)).argmax(1) != test_labels
-    error = 100 * wrong.float().mean().item()
-    return {"error": error, "cpu_seconds": round(time.process_time() - started, 1)}
+        wrong = head(D.features(to_unit(test.images))).argmax(1) != test.labels
+    return {"error": 100 * wrong.float().mean().item()}
 
 
 # -- the study ----------------------------------------------------------------------------------------
@@ -242,30 +221,23 @@ MARGINS = ((0.5,), (1.0,), (2.0,), (4.0,), (8.0,), (16.0,), (32.0,), (8.0, 4.0, 
 
 def jobs() -> Jobs:
     """The settings of all entries."""
+    named = "{method} G {depth_g}x{width_g} D {depth_d}x{width_d} margins {margins} seed {seed}"
     runs = {
-        "grid": [
+        "ebgan/grid": [
             one_run(method, "digits", *architecture, seed=seed)
             for seed, architecture, method in product(range(2), ARCHITECTURES, METHODS)
         ],
-        "margins": [one_run(margins=margins, seed=seed) for margins, seed in product(MARGINS, range(2))],
-        "ring": [  # its energies are below 1, hence the small margin
+        "ebgan/margins": [one_run(margins=m, seed=seed) for m, seed in product(MARGINS, range(2))],
+        "ebgan/ring": [  # its energies are below 1, hence the small margin
             one_run(method, "ring", 3, depth, 64, 64, (0.5,), 1500, seed)
             for depth, seed, method in product((2, 3), range(5), METHODS)
         ],
     }
-    found: Jobs = {
-        f"ebgan/{part}": {
-            "{method} G {depth_g}x{width_g} D {depth_d}x{width_d} margins {margins} seed {seed}".format(
-                **s
-            ): s
-            for s in settings
-        }
-        for part, settings in runs.items()
-    }
-    found["ebgan/energy"] = {f"seed {seed}": one_energy(seed) for seed in range(8)}
     labels = [one_classifier(arm, n, s) for s, n, arm in product(range(8), (10, 20, 100), ARMS)]
-    found["ebgan/labels"] = {"{arm}, {n_labels} labels, seed {seed}".format(**s): s for s in labels}
-    return found
+    return {part: {named.format(**s): s for s in settings} for part, settings in runs.items()} | {
+        "ebgan/energy": {f"seed {seed}": one_energy(seed) for seed in range(8)},
+        "ebgan/labels": {"{arm}, {n_labels} labels, seed {seed}".format(**s): s for s in labels},
+    }
 
 
 def work(settings: dict) -> dict:

@@ -6,8 +6,8 @@
 The chains are cut into blocks. Block k takes starts and noise from (seed, k), and worker r of w computes the
 blocks r, r + w, ...: the chains do not depend on the number of workers. Each finished block is a file, in a
 folder below data/runs that is named by its settings, so a run that was stopped goes on where it was, also
-with other workers or a larger n. The first worker gathers all features and measures them as every table
-here is measured, by `utils.metrics.images.evaluate_features`. On a machine with GPUs worker r takes GPU r.
+with other workers or a larger n. The first worker measures all features as every table here is measured,
+by `utils.metrics.images.evaluate_features`. On a machine with GPUs worker r takes GPU r.
 """
 
 import argparse
@@ -35,8 +35,6 @@ from utils.metrics.images import Reference, evaluate_features, load_reference
 from utils.samplers import mala, sample, ula
 from utils.zoo import load_gan, load_logit
 
-TRACE = ("logit_mean", "squared_norm", "acceptance")  # means over the chains
-
 
 def block_seed(seed: int, block: int) -> int:
     """The seed of one block; of all pairs of whole numbers, unlikely to be the same for any two."""
@@ -47,79 +45,67 @@ def block_seed(seed: int, block: int) -> int:
 def make_block(
     G: nn.Module, logit: nn.Module, extractor: Extractor, n: int, seed: int, settings: dict
 ) -> dict[str, Tensor]:
-    """`features k` (n, d), `probabilities k` (n, c) and `trace k` (n, 3) of n chains after k steps."""
-    kernel = {"ula": ula, "mala": mala}[settings["sampler"]](settings["step_size"], settings["temperature"])
+    """`features k` (n, d) and, with posteriors, `probabilities k` (n, c) of n chains after k steps."""
+    kernel = {"ula": ula, "mala": mala}[settings["sampler"]](settings["step_size"])
     energy = latent_energy(G, logit, precision=settings["precision"])
     batch, chunk = (32, 100) if extractor.device.type == "cpu" else (256, 500)
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(n, G.latent_dim, generator=generator).to(extractor.device)
-    block, done, accepted = {}, 0, 0.0
+    block, done = {}, 0
     for steps in settings["steps"]:
-        chain = sample(energy, z, kernel, steps - done, generator, chunk_size=chunk)
-        z, accepted = chain.z, accepted + chain.acceptance * (steps - done)
-        x = torch.cat([G(part) for part in z.split(chunk)])
-        d = torch.cat([logit(part) for part in x.split(chunk)])
-        trace = torch.stack([d, z.square().sum(1), accepted / steps if steps else torch.ones_like(d)], 1)
-        features, probabilities = extractor.extract(to_uint8(x).cpu(), batch)
-        block |= {f"features {steps}": features, f"trace {steps}": trace.double().cpu()}
-        block |= {} if probabilities is None else {f"probabilities {steps}": probabilities}
-        done = steps
+        z, done = sample(energy, z, kernel, steps - done, generator, chunk_size=chunk).z, steps
+        images = torch.cat([to_uint8(G(part)).cpu() for part in z.split(chunk)])
+        features, probabilities = extractor.extract(images, batch)
+        block[f"features {steps}"] = features
+        if probabilities is not None:
+            block[f"probabilities {steps}"] = probabilities
     return block
-
-
-def read_or_make(path: Path, *what) -> dict[str, Tensor]:
-    """The block stored at `path`, or a new one where there is none or a damaged one."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError):
-        block = make_block(*what)
-        write_atomically(path, lambda p: save_file(block, p))
-        return block
 
 
 def evaluate(
     G: nn.Module, logit: nn.Module, extractor: Extractor, reference: Reference, n: int, seed: int,
-    settings: dict, folder: Path, progress: bool = True,
+    settings: dict, folder: Path,
 ) -> list[dict] | None:  # fmt: skip
     """Sample n chains and measure them; every process of torch.distributed calls this together.
 
-    Args:
-        G, logit: frozen networks, on the device of the extractor.
-        n: number of chains, 2 or more.
-        seed: of starts and noise, with the number of the block.
-        settings: sampler ("ula" or "mala"), step_size, temperature, steps (numbers, rising), precision,
-            block_size, and what else identifies the networks; they name the blocks' folder.
-        folder: of all runs; workers on several machines may have one each.
-
-    Returns:
-        In the first process one row for each number of steps, by `evaluate_features`; None in the others.
+    `settings` are sampler ("ula" or "mala"), step_size, steps (numbers, rising), precision, block_size, and
+    what else identifies the networks; they name the blocks' folder below `folder`, which all processes share.
+    Returns in the first process one row for each number of steps, by `evaluate_features`, and None in the
+    others. Raises ValueError for a number that is too small.
     """
     size = settings["block_size"]
-    if n < 2 or size < 1 or min(settings["steps"], default=-1) < 0 or seed < 0:
+    if n < 2 or size < 1 or min(settings["steps"]) < 0 or seed < 0:
         raise ValueError(f"n={n}, block_size={size}, seed={seed} or steps={settings['steps']} is too small")
     rank, workers = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     text = json.dumps(settings | {"seed": seed, "extractor": [extractor.name, extractor.weights]}, indent=1)
     folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
     write_atomically(folder / "settings.json", lambda p: p.write_text(text + "\n", encoding="utf-8"))
-    mine = {}
-    for k in tqdm(range(rank, -(-n // size), workers), unit="block", disable=not progress or rank > 0):
+
+    def block(k: int) -> dict[str, Tensor]:
+        """Block k as it is stored, or a new one where there is none or a damaged one."""
         b = min(size, n - k * size)
         path = folder / f"block-{k:05d}-{b}.safetensors"
-        mine[k] = read_or_make(path, G, logit, extractor, b, block_seed(seed, k), settings)
-    parts = [mine] if rank == 0 else None
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError):
+            made = make_block(G, logit, extractor, b, block_seed(seed, k), settings)
+            write_atomically(path, lambda p: save_file(made, p))
+            return made
+
+    n_blocks = -(-n // size)
+    for k in tqdm(range(rank, n_blocks, workers), unit="block", disable=rank > 0):
+        block(k)
     if workers > 1:
-        parts = [None] * workers if rank == 0 else None
-        dist.gather_object(mine, parts)
+        dist.barrier()
     if rank > 0:
         return None
-    blocks = {k: block for part in parts for k, block in part.items()}
-    whole = {key: torch.cat([blocks[k][key] for k in sorted(blocks)]) for key in blocks[0]}
+    blocks = [block(k) for k in range(n_blocks)]
+    whole = {key: torch.cat([part[key] for part in blocks]) for key in blocks[0]}
     rows = []
     for steps in settings["steps"]:
         features, probabilities = whole[f"features {steps}"], whole.get(f"probabilities {steps}")
-        row = evaluate_features(features, probabilities, extractor, reference)
-        means = dict(zip(TRACE, whole[f"trace {steps}"].mean(0).tolist(), strict=True))
-        rows.append({"n_steps": steps} | row | means)
+        report = evaluate_features(features, probabilities, extractor, reference)
+        rows.append({"n_steps": steps} | report)
     return rows
 
 
@@ -128,26 +114,24 @@ def run(args: argparse.Namespace) -> None:
     device = pick_device()
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    data = args.gan.split("-")[0]
     names = {"gan": args.gan, "logits": f"{args.gan}-logits"}
-    settings = {key: getattr(args, key) for key in ("sampler", "step_size", "temperature", "block_size")}
-    settings |= {"steps": sorted(set(args.steps)), "logit": args.logit} | names
-    settings["precision"] = "float32" if args.sampler == "mala" else args.precision
+    settings = {key: getattr(args, key) for key in ("sampler", "step_size", "block_size", "logit")}
+    settings |= {"steps": sorted(set(args.steps))} | names
+    settings["precision"] = "float32" if args.sampler == "mala" else "bfloat16"
     settings["sha256"] = [read_card(name)["sha256"] for name in names.values()]
     G, logit = load_gan(args.gan, device), load_logit(args.logit, args.gan, device)
     extractor = get_extractor(args.extractor, device)
-    reference = load_reference(extractor, args.split, data)
+    reference = load_reference(extractor, args.split, args.gan.split("-")[0])
     rows = evaluate(G, logit, extractor, reference, args.n, args.seed, settings, args.folder)
     if rows is None:
         return
     name = f"{args.gan}-{args.logit}-{args.sampler}-{args.step_size:g}-n{args.n}-seed{args.seed}.json"
-    output = args.output or args.folder / name
     protocol = settings | {"n": args.n, "seed": args.seed, "device": device.type, "torch": torch.__version__}
     text = json.dumps({"protocol": protocol, "rows": rows}, indent=1) + "\n"
-    write_atomically(output, lambda p: p.write_text(text, encoding="utf-8"))
+    write_atomically(args.folder / name, lambda p: p.write_text(text, encoding="utf-8"))
     for row in rows:
         print(", ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
-    print(f"written: {output}")
+    print(f"written: {args.folder / name}")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -155,19 +139,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=about, prog="evaluate")
     parser.add_argument("--gan", default="cifar10-gan", help="checkpoint; its first word names the data set")
     parser.add_argument("--logit", help="which of its logits (default: the chosen one)")
-    parser.add_argument("--sampler", choices=("ula", "mala"), default="ula")
+    parser.add_argument("--sampler", choices=("ula", "mala"), default="ula", help="ula: in bfloat16")
     parser.add_argument("--step-size", type=float, default=0.05)
     parser.add_argument("--steps", type=int, nargs="+", default=[10], help="0 is the generator alone")
-    parser.add_argument("--temperature", type=float, default=1.0)
     # torchrun on Python 3.11 stumbles over `--n`, which abbreviates options of its own: it needs `-n`
     parser.add_argument("-n", "--n", type=int, default=50_000, help="number of chains; `-n` under torchrun")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--block-size", type=int, default=500)
-    parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--extractor", choices=EXTRACTORS, default="cifar10-classifier")
     parser.add_argument("--split", choices=("train", "test"), default="test", help="of the real images")
-    parser.add_argument("--folder", type=Path, default=RUNS / "evaluate", help="of the blocks of all runs")
-    parser.add_argument("--output", type=Path, help="of the result (default: in that folder)")
+    parser.add_argument("--folder", type=Path, default=RUNS / "evaluate", help="of blocks and results")
     args = parser.parse_args(arguments)
     distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if distributed:

@@ -20,17 +20,17 @@ DETECTOR = {
 
 @cache
 def _cascade(name: str):
+    """OpenCV's detector, and OpenCV itself."""
     try:
         import cv2
 
-        path = cv2.data.haarcascades + name
-        found = cv2.CascadeClassifier(path)
+        found = cv2.CascadeClassifier(cv2.data.haarcascades + name)
     except (ImportError, AttributeError) as error:
         raise ImportError(f"the face detector needs a package: pip install {PACKAGE}") from error
     if found.empty():
-        raise ImportError(f"{path} is missing: pip install {PACKAGE}")
+        raise ImportError(f"{name} is missing in OpenCV: pip install {PACKAGE}")
     cv2.setNumThreads(1)
-    return found
+    return found, cv2
 
 
 def has_face(images: Tensor, settings: dict = DETECTOR) -> list[bool]:
@@ -38,14 +38,12 @@ def has_face(images: Tensor, settings: dict = DETECTOR) -> list[bool]:
 
     Raises ImportError, with the remedy, where OpenCV 4 is not installed.
     """
-    cascade = _cascade(settings["cascade"])
-    import cv2
-
-    side, least = settings["side"], settings["smallest"]
-    options = {"scaleFactor": settings["scale_factor"], "minNeighbors": settings["neighbours"]}
+    (cascade, cv2), size, least = _cascade(settings["cascade"]), (settings["side"],) * 2, settings["smallest"]
     found = []
     for image in images.permute(0, 2, 3, 1).contiguous().numpy():
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        grey = cv2.resize(grey, (side, side), interpolation=cv2.INTER_CUBIC)
-        found.append(len(cascade.detectMultiScale(grey, minSize=(least, least), **options)) > 0)
+        grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_CUBIC)
+        faces = cascade.detectMultiScale(
+            grey, settings["scale_factor"], settings["neighbours"], minSize=(least, least)
+        )
+        found.append(len(faces) > 0)
     return found

@@ -19,6 +19,7 @@ the studies `image/cifar10` and `image/celeba64`. Parts:
 import math
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import product
 
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from data.recipes.face_detector import DETECTOR, has_face
 from data.recipes.study import (
+    LOADERS,
     Jobs,
     chains,
     measure,
@@ -38,8 +40,8 @@ from data.recipes.study import (
 )
 from utils.checkpoints import read_card
 from utils.config import pick_device
-from utils.density_ratio import describe, logistic_loss
-from utils.images import load_cifar10, load_faces, to_uint8, to_unit
+from utils.density_ratio import describe, logistic_loss, logits_of
+from utils.images import load_cifar10, to_uint8, to_unit
 from utils.metrics.extractors import Extractor, get_extractor
 from utils.metrics.images import Reference, evaluate_features, load_reference, precision_recall
 from utils.samplers import hmc, mala
@@ -58,12 +60,14 @@ from utils.zoo import draw_samples, load_gan, load_logit
 
 VERSION = 1  # of this file: raise it when a change alters results
 JUDGES = {"cifar10": ("cifar10-classifier", "efficientnet-lite2"), "celeba64": ("efficientnet-lite2",)}
-STEP_SIZE, N_STEPS, SEEDS = 0.05, 10, 3
+STEP_SIZE, N_STEPS, SEEDS = 0.05, 10, range(3)
 LARGE = 10_000  # images a set, so that little of a Frechet distance is bias
 FACES, N_FACES = "celeba64-gan", 1000
+REAL = {"real": "celeba64", "CIFAR-10": "cifar10"}
 GANS = ("cifar10-gan", "cifar10-gan-1", "cifar10-gan-2")
 NO_GUIDE = {"no guide": partial(prior_chains, step_size=STEP_SIZE, n_steps=N_STEPS)}
 LONG_STEPS = {"ULA 0.2 x 3": partial(ula_chains, step_size=0.2, n_steps=3)}
+OTHER_LOGITS = ("line", "maps line", "maps 3", "conv")
 SCALES = (0.6, 0.8, 1.2, 1.4, 1.6, 1.8)
 RIVALS: dict[str, Callable[..., Samples]] = {
     "MALA": partial(chains, kernel=partial(mala, 0.02), n_steps=10),
@@ -86,13 +90,10 @@ def contrast_matched(images: Tensor, real: Tensor) -> Tensor:
         middle = grey.mean((2, 3), keepdim=True)
         return middle, grey - middle, x - grey
 
-    middle, light, colour = parts(images)
-    _, real_light, real_colour = parts(real)
-    factors = [
-        (r.square().mean() / f.square().mean()).sqrt()
-        for r, f in ((real_light, light), (real_colour, colour))
-    ]
-    return ((middle + factors[0] * light + factors[1] * colour).clamp(0, 1) * 255).round().to(torch.uint8)
+    matched, *own = parts(images)
+    for part, wanted in zip(own, parts(real)[1:], strict=True):
+        matched = matched + (wanted.square().mean() / part.square().mean()).sqrt() * part
+    return (matched.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def divergence(real: Tensor, fake: Tensor) -> float:
@@ -100,8 +101,7 @@ def divergence(real: Tensor, fake: Tensor) -> float:
     n = min(len(real), len(fake))
     x = torch.cat([real[:n], fake[:n]]).double()
     x = ((x - x.mean(0)) / x.std(0).clamp_min(1e-9)).numpy()
-    y = [1] * n + [0] * n
-    ridge = LogisticRegression(C=0.003)
+    ridge, y = LogisticRegression(C=0.003), [1] * n + [0] * n
     d = torch.from_numpy(cross_val_predict(ridge, x, y, cv=5, method="decision_function"))
     return math.log(2) - logistic_loss(d[:n], d[n:])
 
@@ -126,28 +126,21 @@ def networks(gan: str, kind: str) -> LatentGAN:
     return LatentGAN(load_gan(gan, device), logit, chunk_size=64)
 
 
-@cache
-def real_images(data: str) -> Tensor:
-    return (load_cifar10 if data == "cifar10" else load_faces)("train").images[:5000]
-
-
 def joined(settings: dict) -> dict:
     """What held-out images say of two logits, each Platt-scaled, and of a d_1 + b d_2 + c fitted to both."""
     name, n_fit, n = settings["gan"]["checkpoint"], settings["n_fit"], settings["n"]
-    G, found = load_gan(name), []
-    generator = torch.Generator().manual_seed(settings["seed"])
-    sets = [load_cifar10("train").images[-n_fit:], load_cifar10("test").images[:n]]
-    sets = [to_unit(x) for x in sets] + [draw_samples(G, k, generator) for k in (n_fit, n)]
-    for kind in settings["kinds"]:
-        logit = load_logit(kind, name)
-        found.append([torch.cat([logit(part).detach() for part in x.split(250)]) for x in sets])
-    both = [torch.stack(pair, 1).double() for pair in zip(*found, strict=True)]  # (n, 2) of each set
+    G, generator = load_gan(name), torch.Generator().manual_seed(settings["seed"])
+    sets = [to_unit(load_cifar10("train").images[-n_fit:]), to_unit(load_cifar10("test").images[:n])]
+    sets += [draw_samples(G, k, generator) for k in (n_fit, n)]
+    logits = {kind: load_logit(kind, name) for kind in settings["kinds"]}
+    found = {kind: [logits_of(logit, x, 250).double() for x in sets] for kind, logit in logits.items()}
+    both = [torch.stack(pair, 1) for pair in zip(*found.values(), strict=True)]  # (n, 2) of each set
     fit = LogisticRegression(C=math.inf, solver="newton-cholesky")
     fit.fit(torch.cat([both[0], both[2]]).numpy(), [1] * n_fit + [0] * n_fit)
     weights = torch.from_numpy(fit.coef_[0])
-    held_out = {kind: (d[1], d[3]) for kind, d in zip(settings["kinds"], found, strict=True)}
-    held_out["joined"] = tuple(x @ weights + fit.intercept_[0] for x in (both[1], both[3]))
-    return {"weights": weights.tolist()} | {kind: describe(*pair) for kind, pair in held_out.items()}
+    found["joined"] = [x @ weights + fit.intercept_[0] for x in both]
+    held_out = {kind: describe(real_d, fake_d) for kind, (_, real_d, _, fake_d) in found.items()}
+    return {"weights": weights.tolist()} | held_out
 
 
 def work(settings: dict) -> dict:
@@ -159,17 +152,15 @@ def work(settings: dict) -> dict:
     generator = torch.Generator().manual_seed(settings["seed"])
     samples = settings["call"](gan, settings["n"], generator)
     images, n = to_uint8(samples.x).cpu(), settings["n"]
-    with torch.no_grad():
-        d = torch.cat([gan.logit(part) for part in samples.x.split(250)])
     row = {
         "forwards": samples.forwards / n,
         "gradients": samples.gradients / n,
         "info": samples.info,
-        "logit_mean": d.mean().item(),
+        "logit_mean": logits_of(gan.logit, samples.x, 250).mean().item(),
         "squared_norm": samples.z.flatten(1).square().sum(1).mean().item(),
     }
     if settings["matched"]:
-        images = contrast_matched(images, real_images(settings["data"]))
+        images = contrast_matched(images, LOADERS[settings["data"]]("train").images[:5000])
     if "detector" in settings:
         row["faces"] = sum(has_face(images, settings["detector"])) / n
     for name, about in settings["judges"].items():
@@ -198,77 +189,50 @@ def job(
     return given | networks | {"data": data, "judges": judges, "version": VERSION}
 
 
-def by_name(settings: list[dict]) -> dict[str, dict]:
-    name = "{part}, {gan[checkpoint]}, {logit}, {method}, matched {matched}, n {n}, seed {seed}"
-    return {name.format(**job): job for job in settings}
-
-
-def face_jobs() -> list[dict]:
-    """The settings of the entries of `image/celeba64`, the most wanted first."""
-    card = read_card(f"{FACES}-logits")
-    new = partial(job, gan=FACES, kind=card["chosen"])
-    real_ones = {
-        "real test": partial(real, data="celeba64", split="test"),
-        "CIFAR-10 test": partial(real, data="cifar10", split="test"),
-    }
-    alone = {"generator": generator_only}
-    controls = {f"scale {s}": partial(scaled, scale=s) for s in (0.8, 1.2)}
-    paths = {"ULA 10": partial(ula_chains, step_size=STEP_SIZE, n_steps=N_STEPS)}
-    paths |= LONG_STEPS
-    pool = partial(importance_resampling, n_particles=30)  # the law of d without a chain's bias
-    found = []
-    for seed in range(SEEDS):
-        for method in (real_ones | alone | controls).items():
-            found += [new("detector", *method, 500, seed=seed)]
-        found += [new("final", *method, N_FACES, seed=seed) for method in (alone | paths).items()]
-        found += [new("control", *method, N_FACES, seed=seed) for method in (controls | NO_GUIDE).items()]
-        found += [new("rival", "resampling", pool, N_FACES, seed=seed)]
-        found += [new("control", "generator", generator_only, N_FACES, seed=seed, matched=True)]
-        found += [new("real", "train", partial(real, data="celeba64", split="train"), N_FACES, seed=seed)]
-    return found
+def joined_job(*kinds: str) -> dict:
+    """Settings of one comparison of two logits with their sum."""
+    made = {"gan": fingerprint(GANS[0]), "logits": fingerprint(f"{GANS[0]}-logits"), "kinds": kinds}
+    made |= {"part": "joined", "method": " + ".join(kinds), "n_fit": 2000, "n": 5000, "version": VERSION}
+    return made | {"seed": 0, "data": "cifar10", "logit": kinds[0], "matched": False}
 
 
 def jobs() -> Jobs:
-    """The settings of all entries, the most wanted first."""
-    methods = {
-        "generator": generator_only,
-        "ULA": partial(ula_chains, step_size=STEP_SIZE, n_steps=N_STEPS),
-    }
+    """The settings of all entries."""
+    alone = {"generator": generator_only}
+    moved = partial(ula_chains, step_size=STEP_SIZE, n_steps=N_STEPS)
+    methods = alone | {"ULA": moved}
     controls = {f"scale {s}": partial(scaled, scale=s) for s in SCALES}
-    few = ("scale 0.8", "scale 1.2")
-    found = []
-    for seed in range(SEEDS):
-        for gan in GANS:
-            found += [job("final", *method, 1000, gan=gan, seed=seed) for method in methods.items()]
-            found += [job("control", name, controls[name], 1000, gan=gan, seed=seed) for name in few]
-    found += [job("control", *method, 1000, matched=True) for method in methods.items()]
-    found += [job("control", *control, 1000) for control in controls.items() if control[0] not in few]
-    for gan, seed in (
-        *(("cifar10-gan", seed) for seed in range(SEEDS)),
-        ("cifar10-gan-1", 0),
-        ("cifar10-gan-2", 0),
-    ):
-        found += [job("rival", *rival, 500, gan=gan, seed=seed) for rival in (methods | RIVALS).items()]
-    for kind in ("line", "maps line", "maps 3", "conv"):
-        found += [job("logit", "ULA", methods["ULA"], 500, kind=kind)]
-    pairs = [("classifier 1", "conv"), ("classifier 1", "maps 3"), ("classifier 1", "maps line")]
-    for kinds in pairs:
-        made = {"gan": fingerprint("cifar10-gan"), "logits": fingerprint("cifar10-gan-logits")}
-        made |= {"part": "joined", "method": " + ".join(kinds), "kinds": kinds, "n_fit": 2000, "n": 5000}
-        found.append(
-            made | {"seed": 0, "data": "cifar10", "logit": kinds[0], "matched": False, "version": VERSION}
-        )
-    for seed in range(SEEDS):
-        found += [job("sum", "ULA", methods["ULA"], 1000, kind="classifier 1 + maps line", seed=seed)]
-        found += [job("step", *method, 500, seed=seed) for method in LONG_STEPS.items()]
-        for gan in GANS:
-            found += [job("control", *idle, 1000, gan=gan, seed=seed) for idle in NO_GUIDE.items()]
-    floor = partial(real, data="cifar10", split="train")
-    found += [job("floor", "training images", floor, n) for n in (500, 1000, LARGE)]
-    for gan in GANS:
-        moves = methods | NO_GUIDE | {"scale 1.2": controls["scale 1.2"]}
-        found += [job("large", *method, LARGE, gan=gan) for method in moves.items()]
-    return {"image/cifar10": by_name(found), "image/celeba64": by_name(face_jobs())}
+    few = {name: controls[name] for name in ("scale 0.8", "scale 1.2")}
+    tested = {f"{name} test": partial(real, data=data, split="test") for name, data in REAL.items()}
+    floor = {"training images": partial(real, data="cifar10", split="train")}
+    face_floor = {"train": partial(real, data="celeba64", split="train")}
+    pool = {"resampling": partial(importance_resampling, n_particles=30)}  # d's law without a chain's bias
+    faces, main = (FACES,), GANS[:1]
+    plan = [  # part, methods, n, generators, seeds, further arguments of `job`
+        ("final", methods, 1000, GANS, SEEDS),
+        ("control", few | NO_GUIDE, 1000, GANS, SEEDS),
+        ("control", controls, 1000, main, [0]),
+        ("control", methods, 1000, main, [0], {"matched": True}),
+        ("rival", methods | RIVALS, 500, main, SEEDS),
+        ("rival", methods | RIVALS, 500, GANS[1:], [0]),
+        ("step", LONG_STEPS, 500, main, SEEDS),
+        ("sum", {"ULA": moved}, 1000, main, SEEDS, {"kind": "classifier 1 + maps line"}),
+        ("large", methods | NO_GUIDE | {"scale 1.2": few["scale 1.2"]}, LARGE, GANS, [0]),
+        ("detector", tested | alone | few, 500, faces, SEEDS),
+        ("final", alone | {"ULA 10": moved} | LONG_STEPS, N_FACES, faces, SEEDS),
+        ("control", few | NO_GUIDE, N_FACES, faces, SEEDS),
+        ("control", alone, N_FACES, faces, SEEDS, {"matched": True}),
+        ("rival", pool, N_FACES, faces, SEEDS),
+        ("real", face_floor, N_FACES, faces, SEEDS),
+    ]
+    plan += [("logit", {"ULA": moved}, 500, main, [0], {"kind": kind}) for kind in OTHER_LOGITS]
+    plan += [("floor", floor, n, main, [0]) for n in (500, 1000, LARGE)]
+    found = [joined_job("classifier 1", other) for other in ("conv", "maps 3", "maps line")]
+    for part, called, n, gans, seeds, *further in plan:
+        for gan, seed, method in product(gans, seeds, called.items()):
+            found.append(job(part, *method, n, gan=gan, seed=seed, **dict(*further)))
+    name = "{part}, {gan[checkpoint]}, {logit}, {method}, matched {matched}, n {n}, seed {seed}"
+    return {f"image/{data}": {name.format(**s): s for s in found if s["data"] == data} for data in JUDGES}
 
 
 if __name__ == "__main__":

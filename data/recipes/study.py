@@ -16,6 +16,7 @@ from utils.samplers import Kernel, sample, ula
 from utils.selection import LatentGAN, Samples, mcmc
 from utils.studies import read, run_once, update
 
+LOADERS = {"cifar10": load_cifar10, "celeba64": load_faces}
 Jobs = dict[str, dict[str, dict]]  # study -> name of an entry -> settings
 
 
@@ -62,7 +63,7 @@ def prior_chains(
 
 def real(gan: LatentGAN, n: int, generator: torch.Generator, *, data: str, split: str) -> Samples:
     """Real images in place of samples, for the floor."""
-    images = (load_cifar10 if data == "cifar10" else load_faces)(split).images
+    images = LOADERS[data](split).images
     x = to_unit(images[torch.randperm(len(images), generator=generator)[:n]])
     return Samples(x, torch.zeros(n, 1), 0, 0, {})
 
@@ -70,34 +71,23 @@ def real(gan: LatentGAN, n: int, generator: torch.Generator, *, data: str, split
 def run_jobs(doc: str, jobs: Jobs, work: Callable[[dict], Any], arguments: list[str] | None = None) -> None:
     """The command line of a study: run what is not stored with these settings, drop what no job asks for.
 
-    Each entry is written when it is done, so an interrupted study goes on where it was.
-
-    Args:
-        doc: of the recipe; its first line is for `--help`.
-        jobs: all entries; their settings go through `utils.studies.plain` before they are compared.
-        work: settings -> result.
-        arguments: instead of the command line's.
+    `doc` is the recipe's, `work` maps the settings of one job to its result. Each entry is written when it is
+    done, so an interrupted study goes on where it was, and processes given different words work side by side.
     """
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("word", nargs="*", help="run only jobs with one of these words in `study/name`")
     parser.add_argument("--list", action="store_true", help="list the jobs and do nothing")
-    parser.add_argument("--worker", default="0/1", help="i/k: take every k-th job from the i-th")
-    parser.add_argument("--threads", type=int, help="CPU threads")
     args = parser.parse_args(arguments)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    places = {f"{study}/{name}": (study, name) for study, named in jobs.items() for name in named}
-    wanted = [label for label in places if not args.word or any(word in label for word in args.word)]
+    every = [(study, name) for study, named in jobs.items() for name in named]
+    wanted = [job for job in every if not args.word or any(word in "/".join(job) for word in args.word)]
     if not wanted:
         parser.error(f"no job has a word of {args.word}; --list lists them")
     if args.list:
-        print("\n".join(wanted))
+        print(*map("/".join, wanted), sep="\n")
         return
-    index, count = map(int, args.worker.split("/"))
-    for label in tqdm(wanted[index::count], unit="job"):
-        study, name = places[label]
+    for study, name in tqdm(wanted, unit="job"):
         run_once(study, jobs[study][name], partial(work, jobs[study][name]), name)
-    for study in dict.fromkeys(places[label][0] for label in wanted):
+    for study in {study for study, _ in wanted}:
         if stale := read(study).keys() - jobs[study].keys():
             print(f"{study}: dropped, as no job asks for them: {', '.join(sorted(stale))}")
             update(study, lambda entries, drop=stale: {k: v for k, v in entries.items() if k not in drop})

@@ -2,9 +2,8 @@
 
 For each quality and seed: the ladder of logits (raw, calibrated, refitted, nearly exact) under DDLS with
 ULA and with MALA, then all rivals on the refitted logit. n samples each, all measured against the same
-fresh points. Two foreign GANs (another loss, architecture and prior,
-trained by `data.recipes.foreign_toy`) go through the same fits and samplers with the same settings.
-Notebook 07 reads the study `toy/25-gaussians`.
+fresh points. Two foreign GANs (another loss, architecture and prior, trained by `foreign_toy`) go through
+the same with the same settings. Notebook 07 reads the study `toy/25-gaussians`.
 """
 
 import time
@@ -68,13 +67,13 @@ def latent_gan(target: str, quality: str, seed: int, logit: str) -> LatentGAN:
         G, D = foreign_gan(quality, target, seed)
     else:
         G, D = load_toy_gan(target, quality, seed)
-    made = {
-        "raw": lambda: D,
-        "calibrated": lambda: calibrate(D, draw_real, samples_of(G)),
-        "refitted": lambda: refit(G, draw_real, seed=seed)[0],
-        "nearly exact": lambda: nearly_exact(G, TARGETS[target], seed=seed),
-    }
-    return LatentGAN(G, made[logit](), chunk_size=5000)
+    if logit == "calibrated":
+        D = calibrate(D, draw_real, samples_of(G))
+    elif logit == "refitted":
+        D, _ = refit(G, draw_real, seed=seed)
+    elif logit == "nearly exact":
+        D = nearly_exact(G, TARGETS[target], seed=seed)
+    return LatentGAN(G, D, chunk_size=5000)
 
 
 def work(settings: dict) -> dict:
@@ -95,36 +94,20 @@ def work(settings: dict) -> dict:
     return summary(samples.x, target, reference) | cost | {"info": samples.info}
 
 
-def entry(target: str, quality: str, seed: int, logit: str, method: str, call: Callable, gan: dict) -> dict:
-    """The settings of one entry."""
-    return {
-        "target": target,
-        "gan": gan,
-        "quality": quality,
-        "seed": seed,
-        "logit": logit,
-        "fit": LADDER[logit],
-        "method": method,
-        "call": call,
-        "n": N,
-        "n_reference": N_REFERENCE,
-        "version": VERSION,
-    }
-
-
 def jobs() -> Jobs:
     """The settings of all entries."""
     found: Jobs = {f"toy/{target}": {} for target in TARGETS}
     for target, quality, seed, logit in product(TARGETS, (*STEPS, *foreign_toy.RECIPES), SEEDS, LADDER):
-        methods = METHODS if logit == "refitted" else DDLS
         gan = fingerprint(checkpoint_of(target))
         if quality in foreign_toy.RECIPES:
             if target != "25-gaussians" or seed not in foreign_toy.SEEDS:
                 continue
             gan = {"trained": foreign_toy.train, **foreign_toy.RECIPES[quality]}
-        for method, call in methods.items():
+        made = {"target": target, "gan": gan, "quality": quality, "seed": seed, "logit": logit}
+        made |= {"fit": LADDER[logit], "n": N, "n_reference": N_REFERENCE, "version": VERSION}
+        for method, call in (METHODS if logit == "refitted" else DDLS).items():
             name = f"{quality} {seed}, {logit}, {method}"
-            found[f"toy/{target}"][name] = entry(target, quality, seed, logit, method, call, gan)
+            found[f"toy/{target}"][name] = made | {"method": method, "call": call}
     return found
 
 

@@ -1,7 +1,8 @@
 """Build the playground, a page that needs no installation: `python -m notebooks.tools.playground`.
 
 It writes `build/book/playground.html`: the sources beside this file, the stored 2-D networks in half
-precision and the strip sheet of images in one file. `data/recipes/playground.py` makes what it draws.
+precision and the strip sheet of images in one file. With `networks` or
+`strips` behind it, the command makes these anew (`make.py`).
 """
 
 import argparse
@@ -15,7 +16,15 @@ from pathlib import Path
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
-from data.recipes.playground import CELLS, PLANES, PLAYGROUND, QUALITIES, SCALE
+from notebooks.tools.playground.make import (
+    CELLS,
+    PLANES,
+    PLAYGROUND,
+    QUALITIES,
+    SCALE,
+    make_networks,
+    make_strips,
+)
 from utils.checkpoints import load_checkpoint
 from utils.config import ROOT
 from utils.metrics.toy import ROLL_BINS
@@ -53,7 +62,7 @@ def describe(target) -> dict:
 def package_networks() -> bytes:
     """All networks and tables in one deflated block: a length, a JSON header, then half floats and integers.
 
-    A network is its weights and biases layer by layer, a table what the recipe's `packed` says.
+    A network is its weights and biases layer by layer, a table what `packed` in `make.py` says.
     """
     states, card = stored_networks()
     body = bytearray()
@@ -100,8 +109,12 @@ def page() -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=("page", "networks", "strips"), default="page")
     parser.add_argument("--output", type=Path, default=PAGE, help="where the page goes")
-    path = parser.parse_args(arguments).output
+    args = parser.parse_args(arguments)
+    if args.what != "page":
+        return make_networks() if args.what == "networks" else make_strips()
+    path = args.output
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page(), encoding="utf-8")
     print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")

@@ -1,14 +1,11 @@
-"""What the playground draws: `python -m data.recipes.playground networks`, or `strips --gan cifar10-gan`.
+"""What the playground draws: `python -m notebooks.tools.playground networks`, or `strips`.
 
 `networks` rounds the stored 2-D GANs to half precision and fits to each what notebooks 07 and 08 fit: a new
 logit, the calibration lines, a table of log p_g; of the ring it trains a GAN by the same recipe. `strips`
-renders chains of an image GAN over step sizes and steps into one sheet.
+renders chains of the CIFAR-10 generator over step sizes and steps into one sheet.
 """
 
-import argparse
 import json
-import shlex
-import sys
 import zlib
 
 import numpy as np
@@ -37,6 +34,7 @@ CELLS = 320  # a side of the table
 SCALE = 1024  # log p_g is stored as whole numbers of 1/1024 nats
 QUALITIES = ("imperfect", "good")
 
+GAN = "cifar10-gan"
 CHAINS, STEP_SIZES, STEPS = 8, (0.001, 0.003, 0.01, 0.03, 0.1, 0.3), (0, 1, 3, 10, 30, 60, 100)
 
 
@@ -93,16 +91,16 @@ def make_networks(n_steps: int = 2500, n_samples: int = 4_000_000) -> None:
         "tables": TABLES,
         "lines": lines,
         "made_from": {target: read_card(checkpoint_of(target))["sha256"] for target in TARGETS},
-        "command": "python -m data.recipes.playground networks",
+        "command": "python -m notebooks.tools.playground networks",
     }
     print("wrote", save_checkpoint("networks", modules, card, PLAYGROUND).relative_to(ROOT))
 
 
-def make_strips(gan: str, kind: str | None, quality: int, seed: int = 0) -> None:
+def make_strips() -> None:
     """Write the sheet: a row of tiles for each step size and number of steps, one tile a chain."""
-    G = load_gan(gan)
-    energy = latent_energy(G, load_logit(kind, gan))
-    z0 = torch.randn(CHAINS, G.latent_dim, generator=torch.Generator().manual_seed(seed))
+    G = load_gan(GAN)
+    energy = latent_energy(G, load_logit(name=GAN))
+    z0 = torch.randn(CHAINS, G.latent_dim, generator=torch.Generator().manual_seed(0))
     rows, logit, length = [], [], []
     for step_size in STEP_SIZES:
 
@@ -112,16 +110,16 @@ def make_strips(gan: str, kind: str | None, quality: int, seed: int = 0) -> None
                 logit.append((-state.energy - standard_normal(state.z)).mean().item())
                 length.append(state.z.square().sum(1).mean().item())
 
-        noise = torch.Generator().manual_seed(seed + 1)  # the same for every step size
+        noise = torch.Generator().manual_seed(1)  # the same for every step size
         with torch.no_grad():
             sample(energy, z0, ula(step_size), max(STEPS), noise, callback=keep)
-        print(f"{gan}, step size {step_size}: mean logit {logit[-1]:.2f}", flush=True)
+        print(f"{GAN}, step size {step_size}: mean logit {logit[-1]:.2f}", flush=True)
     picture = Image.fromarray(image_grid(torch.cat(rows), columns=CHAINS, pad=0))
-    write_atomically(PLAYGROUND / "strips.webp", lambda p: picture.save(p, "WEBP", quality=quality, method=6))
+    write_atomically(PLAYGROUND / "strips.webp", lambda p: picture.save(p, "WEBP", quality=60, method=6))
     about = {
-        "gan": gan,
-        "logit": kind or read_card(f"{gan}-logits")["chosen"],
-        "task": read_card(gan)["task"],
+        "gan": GAN,
+        "logit": read_card(f"{GAN}-logits")["chosen"],
+        "task": read_card(GAN)["task"],
         "tile": rows[0].shape[-1],
         "chains": CHAINS,
         "step_sizes": STEP_SIZES,
@@ -129,22 +127,8 @@ def make_strips(gan: str, kind: str | None, quality: int, seed: int = 0) -> None
         "mean_logit": [round(value, 3) for value in logit],
         "mean_squared_length": [round(value, 2) for value in length],
         "latent_dim": G.latent_dim,
-        "command": shlex.join(["python", "-m", "data.recipes.playground", *sys.argv[1:]]),
+        "command": "python -m notebooks.tools.playground strips",
     }
     text = json.dumps(about, indent=2) + "\n"
     write_atomically(PLAYGROUND / "strips.json", lambda p: p.write_text(text, encoding="utf-8"))
     print(f"wrote a sheet of {(PLAYGROUND / 'strips.webp').stat().st_size / 1000:.0f} kB")
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["networks", "strips"])
-    parser.add_argument("--gan", default="cifar10-gan", help="checkpoint of the generator")
-    parser.add_argument("--kind", help="which of its logits (default: the chosen one)")
-    parser.add_argument("--quality", type=int, default=60, help="of the WebP, 1 to 100")
-    options = vars(parser.parse_args(arguments))
-    make_networks() if options.pop("what") == "networks" else make_strips(**options)
-
-
-if __name__ == "__main__":
-    main()
