@@ -29,8 +29,7 @@ def compute_reference(
             yield features
 
     moments = Moments.from_batches(batches())
-    features = torch.cat(kept) if n_features > 0 else None
-    return Reference(extractor.name, extractor.weights, data, split, moments, features)
+    return Reference(extractor.name, extractor.weights, data, split, moments, torch.cat(kept))
 
 
 def main() -> None:
