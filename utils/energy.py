@@ -30,11 +30,11 @@ class Prior(NamedTuple):
 
 def prior_of(G: Callable[[Tensor], Tensor]) -> Prior:
     """`G.prior` if G brings one, else N(0, I) in `G.latent_dim` dimensions."""
-    if not hasattr(G, "prior") and not hasattr(G, "latent_dim"):
+    if prior := getattr(G, "prior", None):
+        return prior
+    if not hasattr(G, "latent_dim"):
         raise ValueError("G has no latent_dim: set it, wrap G by as_generator, or give prior or starts")
-    return getattr(G, "prior", None) or Prior(
-        lambda n, g: torch.randn(n, G.latent_dim, generator=g, device=g.device)
-    )
+    return Prior(lambda n, g: torch.randn(n, G.latent_dim, generator=g, device=g.device))
 
 
 def networks_in(function: Callable) -> list[nn.Module]:
@@ -71,16 +71,12 @@ def latent_energy(
 ) -> Callable[[Tensor], Tensor]:
     """The callable E(z) = -log p_0(z) - d(G(z)), in nats, (n, *latent) -> (n,).
 
-    Args:
-        G: generator, z -> x; in evaluation mode.
-        logit: d, x -> (n,), the (calibrated) logit of the discriminator; in evaluation mode.
-        prior: log p_0, z -> (n,), or a Prior; left out, `G.prior` if there is one, else N(0, I).
-        precision: "float32", or "bfloat16" to run G and d under autocast: about twice as fast, with an
-            error of some hundredths of a nat in E. Use float32 where energies are compared, as in MALA.
+    G maps z to x, `logit` is d, x -> (n,), calibrated; both in evaluation mode, as batch norm would make the
+    energy of one sample depend on its neighbours. `prior` is a Prior or log p_0, z -> (n,); left out,
+    `G.prior` if there is one, else N(0, I). With `precision="bfloat16"` G and d run under autocast: about
+    twice as fast, with an error of some hundredths of a nat, too much where MALA compares energies.
 
-    Raises:
-        ValueError: a network is in training mode (batch norm would make the energy of one sample depend on
-            its neighbours), G cannot take z, or logit or prior returns anything but (n,).
+    Raises a ValueError where a network is in training mode, G cannot take z, or d or log p_0 is not (n,).
     """
     check_evaluation_mode(G=G, logit=logit)
     if precision not in ("float32", "bfloat16"):
