@@ -54,12 +54,13 @@ def check_evaluation_mode(**functions: Callable) -> None:
             raise ValueError(f"{name} is in training mode; call {name}.eval(){inside} first")
 
 
-def check_rows(name: str, value: Tensor, n: int) -> None:
-    """Raise a ValueError unless `value`, called `name`, has shape (n,): (1,) or (n, 1) would broadcast."""
+def check_rows(name: str, value: Tensor, n: int) -> Tensor:
+    """`value`, called `name`; a ValueError unless its shape is (n,), as (1,) or (n, 1) would broadcast."""
     shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     if shape != (n,):
         hint = "; see as_logit" if name == "logit" else ""
         raise ValueError(f"{name} has shape {shape}, not ({n},), one number a row{hint}")
+    return value
 
 
 def latent_energy(
@@ -93,10 +94,7 @@ def latent_energy(
                 raise ValueError(f"G cannot take {given} ({error}); as_generator(G) can") from error
             if not isinstance(x, Tensor):
                 raise ValueError(f"G returned a {type(x).__name__}; as_generator(G, pick=...) picks x")
-            d = logit(x)
-        log_p = log_prob(z)
-        check_rows("logit", d, len(z))  # before the two are added
-        check_rows("prior", log_p, len(z))
-        return -log_p - d.to(z.dtype)
+            d = check_rows("logit", logit(x), len(z))
+        return -check_rows("prior", log_prob(z), len(z)) - d.to(z.dtype)
 
     return energy

@@ -24,11 +24,11 @@ Evaluate = Callable[..., tuple[Tensor, Tensor | None]]  # z -> (energy, gradient
 
 
 class State(NamedTuple):
-    """State of `ula`, `mala` and `hmc`; `leapfrog` and `log_acceptance` need the first three fields only."""
+    """State of most kernels; `leapfrog` and `log_acceptance` need the first three fields only."""
 
     z: Tensor  # (n, *latent)
     energy: Tensor  # (n,)
-    gradient: Tensor  # (n, *latent), of the energy at z
+    gradient: Tensor | None  # (n, *latent), of the energy at z; None where a kernel needs none
     accepted: Tensor | None = None  # (n,) bool; False for a chain whose last proposal was rejected
     probability: Tensor | None = None  # (n,), with which the last proposal was accepted
     divergences: Tensor | None = None  # (n,) whole numbers, proposals so far that were not finite
@@ -64,7 +64,7 @@ def ula(step_size: float, temperature: float = 1.0) -> Kernel:
     def step(state: State, evaluate: Evaluate, generator: torch.Generator) -> State:
         return _move_or_freeze(_langevin(state, evaluate, generator, step_size, temperature), state)
 
-    return Kernel(_start, step, adjusted=False)
+    return Kernel(start, step, adjusted=False)
 
 
 def mala(step_size: float, temperature: float = 1.0) -> Kernel:
@@ -79,7 +79,7 @@ def mala(step_size: float, temperature: float = 1.0) -> Kernel:
         log_ratio = log_acceptance(state, proposal, step_size, temperature)
         return _accept_or_stay(proposal, state, log_ratio, generator)
 
-    return Kernel(_start, step)
+    return Kernel(start, step)
 
 
 def _langevin(
@@ -118,7 +118,7 @@ def hmc(step_size: float, n_leapfrog: int, temperature: float = 1.0) -> Kernel:
         log_ratio = (state.energy - proposal.energy + kinetic - kinetic_end) / temperature
         return _accept_or_stay(proposal, state, log_ratio, generator)
 
-    return Kernel(_start, step)
+    return Kernel(start, step)
 
 
 def leapfrog(
@@ -154,7 +154,7 @@ def underdamped(step_size: float, friction: float, temperature: float = 1.0) -> 
     noise_std = math.sqrt(temperature * (1 - kept**2))
 
     def init(z: Tensor, evaluate: Evaluate) -> MomentumState:
-        return MomentumState(*_start(z, evaluate), momentum=torch.zeros_like(z))
+        return MomentumState(*start(z, evaluate), momentum=torch.zeros_like(z))
 
     def step(state: MomentumState, evaluate: Evaluate, generator: torch.Generator) -> MomentumState:
         p = state.momentum - 0.5 * step_size * state.gradient
@@ -180,17 +180,13 @@ def sample(
     progress: bool = False,
     check: bool = True,
 ) -> Chain:
-    """Run all chains together for `n_steps` and return the last state.
+    """Run all chains together for `n_steps` from z0, floats (n, *latent), and return the last state.
 
-    Args:
-        energy: callable (n, *latent) -> (n,), a function of z alone.
-        z0: starts of the chains, (n, *latent), a floating-point tensor.
-        kernel: of `ula`, `mala`, `hmc`, `underdamped`, `selection.ex2mcmc`, or your own.
-        generator: the only source of randomness; the same seed gives the same chain.
-        thin: keep every `thin`-th state in `path`; memory then grows with n_steps / thin, else not at all.
-        callback: called as `callback(step, state)` with step 0 (the start) to n_steps.
-        chunk_size: chains whose energy is evaluated at once, to bound memory; it changes rounding only.
-        check: compare the energies of 8 starts with a second call and a smaller batch.
+    The kernel is one of this file, `selection.ex2mcmc` or your own; `generator` is the only source of
+    randomness. `thin` keeps every thin-th state in `path`: memory then grows with n_steps / thin, else not at
+    all. `callback(step, state)` is called with step 0 (the start) to n_steps. `chunk_size` chains pass through
+    the energy at once, to bound memory; it changes rounding only. `check` compares the energies of 8 starts
+    with a second call and a smaller batch.
 
     Raises ValueError where a shape or setting is wrong or the energy is no function of z alone, and
     FloatingPointError where a start is not finite. Chains that diverge later, of a kernel that cannot
@@ -285,14 +281,10 @@ def log_uniform(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(len(like), generator=generator, device=generator.device).log().to(like)
 
 
-def unmoved(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """accepted, probability and divergences of chains that have made no step."""
+def start(z: Tensor, evaluate: Evaluate) -> State:
+    """The state of chains that have made no step."""
     ones = z.new_ones(len(z))
-    return ones.bool(), ones, torch.zeros_like(ones, dtype=torch.long)
-
-
-def _start(z: Tensor, evaluate: Evaluate) -> State:
-    return State(z, *evaluate(z), *unmoved(z))
+    return State(z, *evaluate(z), ones.bool(), ones, torch.zeros_like(ones, dtype=torch.long))
 
 
 def _at(state: NamedTuple, z: Tensor, evaluate: Evaluate) -> NamedTuple:
@@ -302,7 +294,8 @@ def _at(state: NamedTuple, z: Tensor, evaluate: Evaluate) -> NamedTuple:
 
 def _finite(state: NamedTuple) -> Tensor:
     """Which chains are finite in all fields, (n,)."""
-    return torch.stack([field.isfinite().reshape(len(field), -1).all(1) for field in state]).all(0)
+    fields = (field for field in state if field is not None)
+    return torch.stack([field.isfinite().reshape(len(field), -1).all(1) for field in fields]).all(0)
 
 
 def _accept_or_stay(proposal: State, state: State, log_ratio: Tensor, generator: torch.Generator) -> State:
