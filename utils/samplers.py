@@ -184,9 +184,9 @@ def sample(
 
     The kernel is one of this file, `selection.ex2mcmc` or your own; `generator` is the only source of
     randomness. `thin` keeps every thin-th state in `path`: memory then grows with n_steps / thin, else not at
-    all. `callback(step, state)` is called with step 0 (the start) to n_steps. `chunk_size` chains pass through
-    the energy at once, to bound memory; it changes rounding only. `check` compares the energies of 8 starts
-    with a second call and a smaller batch.
+    all. `callback(step, state)` is called with step 0 (the start) to n_steps. `chunk_size` chains pass
+    through the energy at once, to bound memory; it changes rounding only. `check` compares the energies of 8
+    starts with a second call and a smaller batch.
 
     Raises ValueError where a shape or setting is wrong or the energy is no function of z alone, and
     FloatingPointError where a start is not finite. Chains that diverge later, of a kernel that cannot
