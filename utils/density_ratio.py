@@ -215,10 +215,10 @@ def accuracy(real_logits: Tensor, fake_logits: Tensor) -> float:
 
 
 def reliability_curve(real_logits: Tensor, fake_logits: Tensor, n_bins: int = 12) -> tuple[Tensor, Tensor]:
-    """Mean predicted P(real) and observed share of real data in bins of equal count, each (n_bins,)."""
+    """Mean predicted P(real) and observed share of real data, in `n_bins` bins of equal count (or fewer)."""
     real, fake = _vectors(real_logits=real_logits, fake_logits=fake_logits)
     n = min(len(real), len(fake))  # equal classes
-    p = torch.sigmoid(torch.cat([real[:n], fake[:n]]))
+    p = torch.sigmoid(torch.cat([real[:n], fake[:n]])).numpy()
     observed, predicted = calibration_curve([1] * n + [0] * n, p, n_bins=n_bins, strategy="quantile")
     return torch.from_numpy(predicted), torch.from_numpy(observed)
 
