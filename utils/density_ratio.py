@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
@@ -215,12 +214,15 @@ def accuracy(real_logits: Tensor, fake_logits: Tensor) -> float:
 
 
 def reliability_curve(real_logits: Tensor, fake_logits: Tensor, n_bins: int = 12) -> tuple[Tensor, Tensor]:
-    """Mean predicted P(real) and observed share of real data, in `n_bins` bins of equal count (or fewer)."""
+    """Mean predicted P(real) and observed share of real data in bins of equal count, each (n_bins,)."""
     real, fake = _vectors(real_logits=real_logits, fake_logits=fake_logits)
     n = min(len(real), len(fake))  # equal classes
-    p = torch.sigmoid(torch.cat([real[:n], fake[:n]])).numpy()
-    observed, predicted = calibration_curve([1] * n + [0] * n, p, n_bins=n_bins, strategy="quantile")
-    return torch.from_numpy(predicted), torch.from_numpy(observed)
+    p, order = torch.sigmoid(torch.cat([real[:n], fake[:n]])).sort()
+    is_real = (order < n).double()
+    predicted, observed = (
+        torch.stack([part.mean() for part in values.tensor_split(n_bins)]) for values in (p, is_real)
+    )
+    return predicted, observed
 
 
 def calibration_error(real_logits: Tensor, fake_logits: Tensor, n_bins: int = 12) -> float:
