@@ -77,8 +77,6 @@ def test_lipschitz_constant_takes_data_of_any_shape():
 def test_lipschitz_constant_needs_pairs():
     with pytest.raises(ValueError, match="no pair that differs"):
         effective_lipschitz(linear, CENTRE[None], CENTRE[None])
-    with pytest.raises(ValueError, match="they must agree"):
-        effective_lipschitz(linear, torch.zeros(2, 2), torch.zeros(3, 2))
 
 
 def test_dot_estimates_the_constant_from_pairs_of_samples():

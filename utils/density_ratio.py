@@ -47,10 +47,8 @@ class FeatureHead(nn.Module):
         if not hasattr(body, "features") or not hasattr(body, "feature_dim"):
             raise ValueError("body needs features(x) -> (n, f) and feature_dim = f; or train all of it")
         self.body = body.requires_grad_(False)
-        sizes = [body.feature_dim, hidden, 1] if hidden else [body.feature_dim, 1]
-        self.net = nn.Sequential(nn.Linear(*sizes[:2]))
-        if hidden:
-            self.net.extend([nn.ReLU(), nn.Linear(*sizes[1:])])
+        hidden_layer = [nn.Linear(body.feature_dim, hidden), nn.ReLU()] if hidden else []
+        self.net = nn.Sequential(*hidden_layer, nn.Linear(hidden or body.feature_dim, 1))
 
     def train(self, mode: bool = True) -> "FeatureHead":
         super().train(mode)
@@ -65,7 +63,7 @@ class FeatureHead(nn.Module):
             return self.from_features(self.body.features(x.to(self.net[0].weight.dtype)))
 
     @torch.no_grad()
-    def fit(self, real: Tensor, fake: Tensor, penalty: float = 3.0, seed: int = 0) -> "FeatureHead":
+    def fit(self, real: Tensor, fake: Tensor, penalty: float = 3.0) -> None:
         """Fit to features (n, f) and (m, f) by the logistic loss with a ridge penalty, by scikit-learn.
 
         `penalty` is `alpha` of `MLPClassifier`, which holds out a tenth and stops early, and of the line
@@ -74,15 +72,14 @@ class FeatureHead(nn.Module):
         x = torch.cat([real, fake]).double()
         mean, std = x.mean(0), x.std(0).clamp_min(1e-9)
         scaled, labels = ((x - mean) / std).numpy(), [1] * len(real) + [0] * len(fake)
-        prior = math.log(len(real) / len(fake))
         if len(self.net) == 1:
             fitted = LogisticRegression(C=1 / penalty, max_iter=1000).fit(scaled, labels)
             weights, biases = [fitted.coef_.T], [fitted.intercept_]
         else:
-            hidden = (self.net[0].out_features,)
             fitted = MLPClassifier(
-                hidden, alpha=penalty, batch_size=256, early_stopping=True, max_iter=100, random_state=seed
-            ).fit(scaled, labels)
+                (self.net[0].out_features,), alpha=penalty, batch_size=256, early_stopping=True, max_iter=100,
+                random_state=0,
+            ).fit(scaled, labels)  # fmt: skip
             weights, biases = fitted.coefs_, fitted.intercepts_
         for layer, weight, bias in zip(self.net[::2], weights, biases, strict=True):
             layer.weight.copy_(torch.from_numpy(weight).T)
@@ -90,20 +87,15 @@ class FeatureHead(nn.Module):
         first = self.net[0]  # takes the features as they are
         first.weight /= std.float()
         first.bias -= first.weight @ mean.float()
-        self.net[-1].bias -= prior
-        return self
+        self.net[-1].bias -= math.log(len(real) / len(fake))
 
 
 class CoarseLogit(nn.Module):
-    """d(T(x)) with T the mean over blocks of pixels: a log ratio of the laws of T(x), not of x.
+    """d(T(x)) with T the mean over blocks of `factor` x `factor` pixels: a log ratio of the laws of T(x).
 
-    If d is the log ratio of T(x) for real and generated x, then p_g(x) e^{d(T(x))} has the right law of T(x),
-    whatever the supports of the fine details do: reweighting by a function of T(x) alone changes the law of
-    T(x) by exactly that factor.
-
-    Args:
-        body: d, (n, 3, 32, 32) -> (n,); pixels, and a lone channel, are repeated up to that.
-        factor: side of a block in pixels.
+    If d is that log ratio, p_g(x) e^{d(T(x))} has the right law of T(x), whatever the supports of the fine
+    details do: reweighting by a function of T(x) alone changes the law of T(x) by exactly that factor.
+    `body` is d, (n, 3, 32, 32) -> (n,); pixels, and a lone channel, are repeated up to that.
     """
 
     def __init__(self, body: nn.Module, factor: int):
@@ -207,11 +199,7 @@ def fit_logit(
 @torch.no_grad()
 def logits_of(logit: Logit, images: Tensor, batch_size: int = 500) -> Tensor:
     """d of float images in [-1, 1] (n, c, h, w), or of features, in batches; (n,)."""
-    parts = images.split(batch_size)
-    logits = [logit(part) for part in parts]
-    for d, part in zip(logits, parts, strict=True):
-        check_rows("logit", d, len(part))
-    return torch.cat(logits).float()
+    return torch.cat([check_rows("logit", logit(x), len(x)) for x in images.split(batch_size)]).float()
 
 
 def logistic_loss(real_logits: Tensor, fake_logits: Tensor) -> float:
@@ -229,11 +217,11 @@ def reliability_curve(real_logits: Tensor, fake_logits: Tensor, n_bins: int = 12
     """Mean predicted P(real) and observed share of real data in bins of equal count, each (n_bins,)."""
     real, fake = _vectors(real_logits=real_logits, fake_logits=fake_logits)
     n = min(len(real), len(fake))  # equal classes
-    p = torch.sigmoid(torch.cat([real[:n], fake[:n]]))
-    y = torch.cat([torch.ones(n), torch.zeros(n)]).double()
-    order = p.argsort()
-    predicted = torch.stack([part.mean() for part in p[order].tensor_split(n_bins)])
-    observed = torch.stack([part.mean() for part in y[order].tensor_split(n_bins)])
+    p, order = torch.sigmoid(torch.cat([real[:n], fake[:n]])).sort()
+    is_real = (order < n).double()
+    predicted, observed = (
+        torch.stack([part.mean() for part in values.tensor_split(n_bins)]) for values in (p, is_real)
+    )
     return predicted, observed
 
 
@@ -288,8 +276,8 @@ def logit_snapshots(
 ) -> list[tuple[int, Tensor]]:
     """Fit `logit` in place to fresh samples of p_d against p_g and return [(step, d(x))] every `every` steps.
 
-    The weights that are put back in the end are the best on 2,000 held-out points of each density, so the
-    network itself can differ a little from the last snapshot.
+    It ends with the weights that were best on 2,000 held-out points of each density, so it can differ a
+    little from the last snapshot.
     """
     generator = torch.Generator().manual_seed(seed)
     real, fake = p_d.sample(2000, generator), p_g.sample(2000, generator)

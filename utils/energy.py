@@ -30,11 +30,11 @@ class Prior(NamedTuple):
 
 def prior_of(G: Callable[[Tensor], Tensor]) -> Prior:
     """`G.prior` if G brings one, else N(0, I) in `G.latent_dim` dimensions."""
-    if not hasattr(G, "prior") and not hasattr(G, "latent_dim"):
+    if prior := getattr(G, "prior", None):
+        return prior
+    if not hasattr(G, "latent_dim"):
         raise ValueError("G has no latent_dim: set it, wrap G by as_generator, or give prior or starts")
-    return getattr(G, "prior", None) or Prior(
-        lambda n, g: torch.randn(n, G.latent_dim, generator=g, device=g.device)
-    )
+    return Prior(lambda n, g: torch.randn(n, G.latent_dim, generator=g, device=g.device))
 
 
 def networks_in(function: Callable) -> list[nn.Module]:
@@ -54,12 +54,13 @@ def check_evaluation_mode(**functions: Callable) -> None:
             raise ValueError(f"{name} is in training mode; call {name}.eval(){inside} first")
 
 
-def check_rows(name: str, value: Tensor, n: int) -> None:
-    """Raise a ValueError unless `value`, called `name`, has shape (n,): (1,) or (n, 1) would broadcast."""
+def check_rows(name: str, value: Tensor, n: int) -> Tensor:
+    """`value`, called `name`; a ValueError unless its shape is (n,), as (1,) or (n, 1) would broadcast."""
     shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
     if shape != (n,):
         hint = "; see as_logit" if name == "logit" else ""
         raise ValueError(f"{name} has shape {shape}, not ({n},), one number a row{hint}")
+    return value
 
 
 def latent_energy(
@@ -71,16 +72,12 @@ def latent_energy(
 ) -> Callable[[Tensor], Tensor]:
     """The callable E(z) = -log p_0(z) - d(G(z)), in nats, (n, *latent) -> (n,).
 
-    Args:
-        G: generator, z -> x; in evaluation mode.
-        logit: d, x -> (n,), the (calibrated) logit of the discriminator; in evaluation mode.
-        prior: log p_0, z -> (n,), or a Prior; left out, `G.prior` if there is one, else N(0, I).
-        precision: "float32", or "bfloat16" to run G and d under autocast: about twice as fast, with an
-            error of some hundredths of a nat in E. Use float32 where energies are compared, as in MALA.
+    G maps z to x, `logit` is d, x -> (n,), calibrated; both in evaluation mode, as batch norm would make the
+    energy of one sample depend on its neighbours. `prior` is a Prior or log p_0, z -> (n,); left out,
+    `G.prior` if there is one, else N(0, I). With `precision="bfloat16"` G and d run under autocast: about
+    twice as fast, with an error of some hundredths of a nat, too much where MALA compares energies.
 
-    Raises:
-        ValueError: a network is in training mode (batch norm would make the energy of one sample depend on
-            its neighbours), G cannot take z, or logit or prior returns anything but (n,).
+    Raises a ValueError where a network is in training mode, G cannot take z, or d or log p_0 is not (n,).
     """
     check_evaluation_mode(G=G, logit=logit)
     if precision not in ("float32", "bfloat16"):
@@ -97,10 +94,7 @@ def latent_energy(
                 raise ValueError(f"G cannot take {given} ({error}); as_generator(G) can") from error
             if not isinstance(x, Tensor):
                 raise ValueError(f"G returned a {type(x).__name__}; as_generator(G, pick=...) picks x")
-            d = logit(x)
-        log_p = log_prob(z)
-        check_rows("logit", d, len(z))  # before the two are added
-        check_rows("prior", log_p, len(z))
-        return -log_p - d.to(z.dtype)
+            d = check_rows("logit", logit(x), len(z))
+        return -check_rows("prior", log_prob(z), len(z)) - d.to(z.dtype)
 
     return energy

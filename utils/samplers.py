@@ -4,7 +4,7 @@ An energy is any callable `energy(z) -> (n,)` for z of shape (n, *latent), a fun
 is likely, and the target at temperature T is p(z) proportional to exp(-energy(z) / T). A kernel is a pair of
 functions, `init(z, evaluate) -> state` and `step(state, evaluate, generator) -> state`. Its state is its own,
 a NamedTuple of tensors (n, ...); `sample` reads z, energy, accepted, probability and divergences of it.
-This file knows no network, no plot and no data set. The notebooks 04 and 06 derive the rules below.
+Notebooks 04 and 06 derive the rules below. h and eps are step sizes, T is the temperature.
 """
 
 import math
@@ -24,11 +24,11 @@ Evaluate = Callable[..., tuple[Tensor, Tensor | None]]  # z -> (energy, gradient
 
 
 class State(NamedTuple):
-    """State of `ula`, `mala` and `hmc`; `leapfrog` and `log_acceptance` need the first three fields only."""
+    """State of most kernels; `leapfrog` and `log_acceptance` need the first three fields only."""
 
     z: Tensor  # (n, *latent)
     energy: Tensor  # (n,)
-    gradient: Tensor  # (n, *latent), of the energy at z
+    gradient: Tensor | None  # (n, *latent), of the energy at z; None where a kernel needs none
     accepted: Tensor | None = None  # (n,) bool; False for a chain whose last proposal was rejected
     probability: Tensor | None = None  # (n,), with which the last proposal was accepted
     divergences: Tensor | None = None  # (n,) whole numbers, proposals so far that were not finite
@@ -58,13 +58,13 @@ def ula(step_size: float, temperature: float = 1.0) -> Kernel:
 
     Biased at any finite step size; gradient descent at `temperature=0`. A chain that diverges is frozen.
     """
-    _check_settings(step_size, temperature)
+    check_positive(step_size=step_size)
+    check_positive(or_zero=True, temperature=temperature)
 
     def step(state: State, evaluate: Evaluate, generator: torch.Generator) -> State:
-        z = _langevin_proposal(state, step_size, temperature, _noise_like(state.z, generator))
-        return _move_or_freeze(_at(state, z, evaluate), state)
+        return _move_or_freeze(_langevin(state, evaluate, generator, step_size, temperature), state)
 
-    return Kernel(_start, step, adjusted=False)
+    return Kernel(start, step, adjusted=False)
 
 
 def mala(step_size: float, temperature: float = 1.0) -> Kernel:
@@ -72,41 +72,53 @@ def mala(step_size: float, temperature: float = 1.0) -> Kernel:
 
     Exact at any step size: a rejected chain repeats its state. What is not finite is rejected.
     """
-    _check_settings(step_size, temperature, metropolis=True)
+    check_positive(step_size=step_size, temperature=temperature)
 
     def step(state: State, evaluate: Evaluate, generator: torch.Generator) -> State:
-        z = _langevin_proposal(state, step_size, temperature, _noise_like(state.z, generator))
-        proposal = _at(state, z, evaluate)
+        proposal = _langevin(state, evaluate, generator, step_size, temperature)
         log_ratio = log_acceptance(state, proposal, step_size, temperature)
         return _accept_or_stay(proposal, state, log_ratio, generator)
 
-    return Kernel(_start, step)
+    return Kernel(start, step)
+
+
+def _langevin(
+    state: State, evaluate: Evaluate, generator: torch.Generator, step_size: float, temperature: float
+) -> State:
+    noise = noise_like(state.z, generator)
+    z = state.z - 0.5 * step_size * state.gradient + math.sqrt(step_size * temperature) * noise
+    return _at(state, z, evaluate)
+
+
+def log_acceptance(state: State, proposal: State, step_size: float, temperature: float = 1.0) -> Tensor:
+    """Log of the Metropolis-Hastings ratio of a Langevin move, before the minimum with 0; shape (n,).
+
+    (E - E')/T - |z - z' + (eps/2) grad E'|^2 / (2 eps T) + |z' - z + (eps/2) grad E|^2 / (2 eps T).
+    """
+    back = state.z - proposal.z + 0.5 * step_size * proposal.gradient
+    forth = proposal.z - state.z + 0.5 * step_size * state.gradient
+    squares = forth.flatten(1).square().sum(1) - back.flatten(1).square().sum(1)  # (n,)
+    return (state.energy - proposal.energy + squares / (2 * step_size)) / temperature
 
 
 def hmc(step_size: float, n_leapfrog: int, temperature: float = 1.0) -> Kernel:
     """Hamiltonian Monte Carlo (Duane et al., 1987; Neal, 2011, arXiv 1206.1901): a leapfrog path, or stay.
 
-    A momentum p ~ N(0, T I) is drawn, (z, p) moves by `leapfrog`, and the end is accepted with probability
-    min(1, exp((H - H') / T)), H = E(z) + |p|^2 / 2. Exact at any step size: a rejected chain repeats its
-    state, and a path whose end is not finite is rejected. Notebook 04 derives it.
-
-    Args:
-        step_size: h, the time of one leapfrog step. A single one proposes
-            z - (h^2/2) grad E(z) + h sqrt(T) n, so that hmc(h, 1) is mala(h^2): here eps = h^2.
-        n_leapfrog: leapfrog steps of a transition, 1 or more; each costs one gradient.
-        temperature: T, positive.
+    A momentum p ~ N(0, T I) is drawn, (z, p) moves by n_leapfrog steps of time h, one gradient each, and the
+    end is accepted with probability min(1, exp((H - H') / T)), H = E(z) + |p|^2 / 2. Exact at any step size,
+    as `mala`: hmc(h, 1), which proposes z - (h^2/2) grad E(z) + h sqrt(T) n, is mala(h^2). Notebook 04.
     """
-    _check_settings(step_size, temperature, metropolis=True)
+    check_positive(step_size=step_size, temperature=temperature)
     check_whole(1, n_leapfrog=n_leapfrog)
 
     def step(state: State, evaluate: Evaluate, generator: torch.Generator) -> State:
-        momentum = math.sqrt(temperature) * _noise_like(state.z, generator)
+        momentum = math.sqrt(temperature) * noise_like(state.z, generator)
         proposal, end = leapfrog(state, momentum, evaluate, step_size, n_leapfrog)
         kinetic, kinetic_end = (0.5 * p.flatten(1).square().sum(1) for p in (momentum, end))
         log_ratio = (state.energy - proposal.energy + kinetic - kinetic_end) / temperature
         return _accept_or_stay(proposal, state, log_ratio, generator)
 
-    return Kernel(_start, step)
+    return Kernel(start, step)
 
 
 def leapfrog(
@@ -131,27 +143,23 @@ def underdamped(step_size: float, friction: float, temperature: float = 1.0) -> 
     """Underdamped Langevin dynamics, dz = p dt, dp = -(grad E + g p) dt + sqrt(2 g T) dW, by BAOAB splitting.
 
     Half a kick (B), half a drift (A), friction and noise exactly (O), half a drift, half a kick (Leimkuhler
-    and Matthews, 2013, arXiv 1203.5428); one gradient a step. The bias of z is of order h^2, and none on a
-    Gaussian, where p has variance T (1 - h^2/(4 s^2)) along a standard deviation s. Chains start at rest.
-
-    Args:
-        step_size: h, a time as in `hmc`, below twice the smallest standard deviation.
-        friction: g, positive, in units of 1 / time; a large one makes it a random walk.
-        temperature: T, 0 or more.
+    and Matthews, 2013, arXiv 1203.5428); one gradient a step. Chains start at rest. h is a time, as in `hmc`,
+    below twice the smallest standard deviation; the friction g a rate: a large one makes it a random walk.
+    The bias of z is of order h^2, and none on a Gaussian, where p has variance T (1 - h^2/(4 s^2)) along a
+    standard deviation s.
     """
-    _check_settings(step_size, temperature)
-    if not (friction > 0 and math.isfinite(friction)):
-        raise ValueError(f"friction={friction} must be positive and finite")
+    check_positive(step_size=step_size, friction=friction)
+    check_positive(or_zero=True, temperature=temperature)
     kept = math.exp(-friction * step_size)
     noise_std = math.sqrt(temperature * (1 - kept**2))
 
     def init(z: Tensor, evaluate: Evaluate) -> MomentumState:
-        return MomentumState(*_start(z, evaluate), momentum=torch.zeros_like(z))
+        return MomentumState(*start(z, evaluate), momentum=torch.zeros_like(z))
 
     def step(state: MomentumState, evaluate: Evaluate, generator: torch.Generator) -> MomentumState:
         p = state.momentum - 0.5 * step_size * state.gradient
         z = state.z + 0.5 * step_size * p
-        p = kept * p + noise_std * _noise_like(z, generator)
+        p = kept * p + noise_std * noise_like(z, generator)
         proposal = _at(state, z + 0.5 * step_size * p, evaluate)
         p = p - 0.5 * step_size * proposal.gradient
         return _move_or_freeze(proposal._replace(momentum=p), state)
@@ -172,24 +180,17 @@ def sample(
     progress: bool = False,
     check: bool = True,
 ) -> Chain:
-    """Run all chains together for `n_steps` and return the last state.
+    """Run all chains together for `n_steps` from z0, floats (n, *latent), and return the last state.
 
-    Args:
-        energy: callable (n, *latent) -> (n,), a function of z alone.
-        z0: starts of the chains, (n, *latent), a floating-point tensor.
-        kernel: of `ula`, `mala`, `hmc`, `underdamped`, `selection.ex2mcmc`, or your own.
-        n_steps: transitions, 0 or more.
-        generator: the only source of randomness; the same seed gives the same chain.
-        thin: keep every `thin`-th state in `path`; memory then grows with n_steps / thin, else not at all.
-        callback: called as `callback(step, state)` with step 0 (the start) to n_steps.
-        chunk_size: chains whose energy is evaluated at once, to bound memory; it changes rounding only.
-        progress: show a bar.
-        check: compare the energies of 8 starts with a second call and a smaller batch; False forgoes that.
+    The kernel is one of this file, `selection.ex2mcmc` or your own; `generator` is the only source of
+    randomness. `thin` keeps every thin-th state in `path`: memory then grows with n_steps / thin, else not at
+    all. `callback(step, state)` is called with step 0 (the start) to n_steps. `chunk_size` chains pass
+    through the energy at once, to bound memory; it changes rounding only. `check` compares the energies of 8
+    starts with a second call and a smaller batch.
 
-    Raises:
-        ValueError: a shape or setting is wrong, or the energy is no function of z alone.
-        FloatingPointError: energy or gradient is not finite at a start. Chains that diverge later, of a
-            kernel that cannot reject, stay where they are, and a RuntimeWarning counts them.
+    Raises ValueError where a shape or setting is wrong or the energy is no function of z alone, and
+    FloatingPointError where a start is not finite. Chains that diverge later, of a kernel that cannot
+    reject, stay where they are, and a RuntimeWarning counts them.
     """
     check_generator(generator)
     check_whole(0, n_steps=n_steps)
@@ -227,8 +228,8 @@ def adapt_step_size(
 
     Hoffman and Gelman (2014, arXiv 1111.4246, section 3.2), with the acceptance averaged over all chains. As
     the step changes on the way, z are no draws of the target: start from them, with the step size fixed.
-    Arguments as of `sample`; n_steps is 100 or more, and `make_kernel` gives a kernel for a step size, such
-    as `mala` or `lambda h: hmc(h, 10)`. 0.57 is best for MALA in many dimensions, 0.65 for HMC.
+    Give 100 steps or more and, as `make_kernel`, `mala` or `lambda h: hmc(h, 10)`; 0.57 is best for MALA in
+    many dimensions, 0.65 for HMC.
     """
     if not 0 < target < 1:
         raise ValueError(f"target={target} must lie between 0 and 1")
@@ -270,34 +271,20 @@ def energy_and_gradient(
     return torch.cat(values).to(z.dtype), torch.cat(gradients) if gradient else None
 
 
-def log_acceptance(state: State, proposal: State, step_size: float, temperature: float = 1.0) -> Tensor:
-    """Log of the Metropolis-Hastings ratio of a Langevin move, before the minimum with 0; shape (n,).
-
-    (E - E')/T - |z - z' + (eps/2) grad E'|^2 / (2 eps T) + |z' - z + (eps/2) grad E|^2 / (2 eps T).
-    """
-    back = state.z - proposal.z + 0.5 * step_size * proposal.gradient
-    forth = proposal.z - state.z + 0.5 * step_size * state.gradient
-    squares = forth.flatten(1).square().sum(1) - back.flatten(1).square().sum(1)  # (n,)
-    return (state.energy - proposal.energy + squares / (2 * step_size)) / temperature
-
-
-def _langevin_proposal(state: State, step_size: float, temperature: float, noise: Tensor) -> Tensor:
-    return state.z - 0.5 * step_size * state.gradient + math.sqrt(step_size * temperature) * noise
-
-
-def _noise_like(z: Tensor, generator: torch.Generator) -> Tensor:
-    # drawn where the generator lives, so that a CPU generator gives the same chain on every device
+def noise_like(z: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise, drawn where the generator lives: the same chain on every device."""
     return torch.randn(z.shape, generator=generator, device=generator.device, dtype=z.dtype).to(z.device)
 
 
-def unmoved(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """accepted, probability and divergences of chains that have made no step."""
+def log_uniform(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Logs of uniform draws from [0, 1), one for each row of `like`."""
+    return torch.rand(len(like), generator=generator, device=generator.device).log().to(like)
+
+
+def start(z: Tensor, evaluate: Evaluate) -> State:
+    """The state of chains that have made no step."""
     ones = z.new_ones(len(z))
-    return ones.bool(), ones, torch.zeros_like(ones, dtype=torch.long)
-
-
-def _start(z: Tensor, evaluate: Evaluate) -> State:
-    return State(z, *evaluate(z), *unmoved(z))
+    return State(z, *evaluate(z), ones.bool(), ones, torch.zeros_like(ones, dtype=torch.long))
 
 
 def _at(state: NamedTuple, z: Tensor, evaluate: Evaluate) -> NamedTuple:
@@ -305,32 +292,32 @@ def _at(state: NamedTuple, z: Tensor, evaluate: Evaluate) -> NamedTuple:
     return state._replace(z=z, energy=energy, gradient=gradient)
 
 
-def _finite(*tensors: Tensor) -> Tensor:
-    """Which chains are finite in all tensors (n, ...), (n,)."""
-    return torch.stack([t.isfinite().reshape(len(t), -1).all(1) for t in tensors]).all(0)
+def _finite(state: NamedTuple) -> Tensor:
+    """Which chains are finite in all fields, (n,)."""
+    fields = (field for field in state if field is not None)
+    return torch.stack([field.isfinite().reshape(len(field), -1).all(1) for field in fields]).all(0)
 
 
 def _accept_or_stay(proposal: State, state: State, log_ratio: Tensor, generator: torch.Generator) -> State:
     """`proposal` with probability min(1, exp(log_ratio)), else `state` again, chain by chain."""
-    finite = _finite(proposal.z, proposal.energy, proposal.gradient)
+    finite = _finite(proposal)
     log_ratio = log_ratio.where(finite & ~log_ratio.isnan(), -math.inf)
-    uniform = torch.rand(len(log_ratio), generator=generator, device=generator.device).to(log_ratio.device)
-    return _where(uniform.log() < log_ratio, proposal, state, log_ratio.clamp_max(0).exp(), ~finite)
+    accepted = log_uniform(log_ratio, generator) < log_ratio
+    return _move(accepted, proposal, state, log_ratio.clamp_max(0).exp(), ~finite)
 
 
 def _move_or_freeze(proposal: NamedTuple, state: NamedTuple) -> NamedTuple:
     """`proposal`, but a chain that is not finite, or was not before, stays at its last finite state."""
     frozen = state.divergences > 0
-    moves = ~frozen & _finite(proposal.z, proposal.energy, proposal.gradient)
-    return _where(moves, proposal, state, moves.to(state.energy), ~(frozen | moves))
+    moves = ~frozen & _finite(proposal)
+    return _move(moves, proposal, state, moves.to(state.energy), ~(frozen | moves))
 
 
-def _where(mask: Tensor, new: NamedTuple, old: NamedTuple, probability: Tensor, lost: Tensor) -> NamedTuple:
+def _move(mask: Tensor, new: NamedTuple, old: NamedTuple, probability: Tensor, lost: Tensor) -> NamedTuple:
     """`new` for chains with mask True, `old` for the rest, with the counts brought up to date."""
-    counts = {"accepted": mask, "probability": probability, "divergences": old.divergences + lost}
     pairs = zip(new, old, strict=True)
-    fields = (torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs)
-    return type(old)(*fields)._replace(**counts)
+    state = type(old)(*(torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+    return state._replace(accepted=mask, probability=probability, divergences=old.divergences + lost)
 
 
 def _begin(evaluate: Evaluate, z0: Tensor, kernel: Kernel, check: bool = True) -> NamedTuple:
@@ -348,7 +335,7 @@ def _begin(evaluate: Evaluate, z0: Tensor, kernel: Kernel, check: bool = True) -
             f"energy fails for rows of z0, {tuple(z.shape)} of {z.dtype}: {error}. Float32 networks want "
             "z0.float(); if each chain has an energy of its own, say check=False"
         ) from error
-    if bad := int((~_finite(*state)).sum()):
+    if bad := int((~_finite(state)).sum()):
         raise FloatingPointError(f"energy or gradient is not finite at z0 for {bad} of {len(z)} chains")
     return state
 
@@ -379,10 +366,8 @@ def check_whole(minimum: int, **settings: int | None) -> None:
             raise ValueError(f"{name}={value} must be a whole number, at least {minimum}")
 
 
-def _check_settings(step_size: float, temperature: float, metropolis: bool = False) -> None:
-    if not (step_size > 0 and math.isfinite(step_size)):
-        raise ValueError(f"step_size={step_size} must be positive and finite")
-    if not (temperature >= 0 and math.isfinite(temperature)):
-        raise ValueError(f"temperature={temperature} must be 0 or more and finite")
-    if metropolis and temperature == 0:
-        raise ValueError("temperature=0 has no Metropolis correction; use ula, or a small positive one")
+def check_positive(*, or_zero: bool = False, **settings: float) -> None:
+    """Raise a ValueError that names a setting that is not positive and finite."""
+    for name, value in settings.items():
+        if not (0 < value < math.inf or (or_zero and value == 0)):
+            raise ValueError(f"{name}={value} must be {'0 or more' if or_zero else 'positive'} and finite")

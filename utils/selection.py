@@ -7,22 +7,32 @@ the law p_g(x) exp(d(x)) / Z. Selection needs no gradient: it decides by d alone
 """
 
 import math
-from collections import namedtuple
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from utils.energy import Prior, check_rows, latent_energy, prior_of, standard_normal
-from utils.samplers import Kernel, check_generator, check_whole, energy_and_gradient, mala, sample, unmoved
+from utils.samplers import (
+    Kernel,
+    State,
+    check_generator,
+    check_whole,
+    energy_and_gradient,
+    log_uniform,
+    mala,
+    sample,
+    start,
+)
 
 
 class Samples(NamedTuple):
     """What every method returns; all tensors are detached.
 
-    The cost is counted in rows, over all samples together. A row that passes through G, through d or
-    through both counts once: in `gradients` if it went forward and backward, else in `forwards`.
+    The cost is counted in rows, over all samples together: one that passes through G, d or both counts once,
+    in `gradients` if it went forward and backward, else in `forwards`.
     """
 
     x: Tensor  # (n, *data)
@@ -35,21 +45,15 @@ class Samples(NamedTuple):
 class LatentGAN:
     """A frozen generator, a logit and the prior of the latents, with a count of the rows that pass through.
 
-    Args:
-        G, logit: as in `latent_energy`; in evaluation mode.
-        prior: the law of z, which draws and gives the log density; left out, `energy.prior_of(G)`.
-        chunk_size: rows that pass through the networks at once, to bound memory.
-
-    Raises:
-        ValueError: as `latent_energy`, which two latents of the prior pass through at once.
+    Arguments as of `latent_energy`, which two latents pass through at once, to raise its errors; the prior
+    also draws, and `chunk_size` rows pass through the networks at a time, to bound memory.
     """
 
     def __init__(self, G: Callable, logit: Callable, prior: Prior | None = None, chunk_size: int = 1000):
         check_whole(1, chunk_size=chunk_size)
         self.G, self.logit, self.chunk_size = G, logit, chunk_size
         self.prior = prior or prior_of(G)
-        weight = next(G.parameters(), None) if isinstance(G, nn.Module) else None
-        self.like = None if weight is None else weight.detach()  # device and type of z
+        self.like = next(G.parameters(), None) if isinstance(G, nn.Module) else None  # device and type of z
         self.passes = (0, 0)  # rows that went forward only, and forward and backward
         with torch.no_grad():
             latent_energy(G, logit, self.prior)(self.draw(2, torch.Generator().manual_seed(0)))
@@ -63,17 +67,19 @@ class LatentGAN:
 
     def d_of_x(self, x: Tensor) -> Tensor:
         """d(x), (m,)."""
-        self._count(x)
-        return self._d(x)
+        return self._d(x, x)
 
     def d_of_z(self, z: Tensor) -> Tensor:
         """d(G(z)), (m,)."""
-        self._count(z)
-        return self._d(self.G(z.clone()))  # a copy: a first layer may work in place
+        return self._d(z, self.G(z.clone()))  # a copy: a first layer may work in place
 
     def energy(self, z: Tensor) -> Tensor:
         """-log p_0(z) - d(G(z)), (m,): the energy of p_t."""
         return -self.prior.log_prob(z) - self.d_of_z(z).to(z.dtype)
+
+    def _d(self, rows: Tensor, x: Tensor) -> Tensor:
+        self._count(rows)
+        return check_rows("logit", self.logit(x), len(x))
 
     @torch.no_grad()
     def generate(self, z: Tensor) -> Tensor:
@@ -86,20 +92,16 @@ class LatentGAN:
         value, slope = energy_and_gradient(f, points, self.chunk_size, gradient)
         return _finite("logit", value), _finite("gradient of logit", slope) if gradient else None
 
-    def samples(self, x: Tensor, z: Tensor, before: tuple[int, int], **info: float) -> Samples:
-        """The result of a method, with the passes since `before`."""
+    def samples(self, z: Tensor, before: tuple[int, int], x: Tensor | None = None, **info: float) -> Samples:
+        """The result of a method, x = G(z) if left out, with the passes since `before`."""
+        x = self.generate(z) if x is None else x
         cost = [now - then for then, now in zip(before, self.passes, strict=True)]
         return Samples(x.detach(), z.detach(), *cost, info)
 
     def _count(self, rows: Tensor) -> None:
-        k, (forwards, gradients) = len(rows), self.passes
+        n, (forwards, gradients) = len(rows), self.passes
         backward = rows.requires_grad and torch.is_grad_enabled()
-        self.passes = (forwards, gradients + k) if backward else (forwards + k, gradients)
-
-    def _d(self, x: Tensor) -> Tensor:
-        d = self.logit(x)
-        check_rows("logit", d, len(x))
-        return d
+        self.passes = (forwards, gradients + n) if backward else (forwards + n, gradients)
 
 
 def _finite(name: str, values: Tensor) -> Tensor:
@@ -110,8 +112,8 @@ def _finite(name: str, values: Tensor) -> Tensor:
 
 def generator_only(gan: LatentGAN, n: int, generator: torch.Generator) -> Samples:
     """x = G(z) with z ~ p_0: the baseline, exact where d is constant. The logit is not used."""
-    before, z = gan.passes, gan.draw(n, generator)
-    return gan.samples(gan.generate(z), z, before)
+    before = gan.passes
+    return gan.samples(gan.draw(n, generator), before)
 
 
 def mcmc(gan: LatentGAN, n: int, generator: torch.Generator, *, kernel: Kernel, n_steps: int) -> Samples:
@@ -128,10 +130,7 @@ def mcmc(gan: LatentGAN, n: int, generator: torch.Generator, *, kernel: Kernel, 
         "acceptance_probability": chain.acceptance_probability.mean().item(),
         "diverged": (chain.divergences > 0).float().mean().item(),
     }
-    return gan.samples(gan.generate(chain.z), chain.z, before, **info)
-
-
-JumpState = namedtuple("JumpState", "z energy accepted probability divergences")  # of `ex2mcmc`'s jumps
+    return gan.samples(chain.z, before, **info)
 
 
 def ex2mcmc(
@@ -140,24 +139,19 @@ def ex2mcmc(
     """Ex2MCMC (Samsonov et al., 2022, arXiv 2111.02702): jump as i-SIR does, then explore by MALA; exact.
 
     The state and n_particles - 1 draws of q make a pool, of which one is picked by weights exp(-E) / q; then
-    n_moves of MALA. Both leave exp(-E) invariant. MALA needs the gradient where it starts: it is computed
-    anew after the jump, and notebook 13 shows the bias of leaving that out. A step costs n_particles - 1
-    energies and 1 + n_moves gradients. The acceptance of a chain is that of its jumps.
-
-    Args:
-        step_size: eps of MALA.
-        prior: q, for which that of a `LatentGAN` is a good choice; None is N(0, I).
-        n_particles: size of a pool, the state included; at least 2.
-        n_moves: moves of MALA after a jump; 0 is i-SIR alone, without any gradient.
+    n_moves of MALA with step `step_size`. Both leave exp(-E) invariant. q is `prior`, such as that of a
+    `LatentGAN`, or N(0, I). MALA needs the gradient where it starts: it is computed anew after the jump, and
+    notebook 13 shows the bias of leaving that out. A step costs n_particles - 1 energies and 1 + n_moves
+    gradients, none if n_moves = 0, which is i-SIR alone. The acceptance of a chain is that of its jumps.
     """
     check_whole(2, n_particles=n_particles)
     check_whole(0, n_moves=n_moves)
     walk = mala(step_size)
 
-    def init(z: Tensor, evaluate: Callable) -> JumpState:
-        return JumpState(z, evaluate(z, gradient=False)[0], *unmoved(z))
+    def init(z: Tensor, evaluate: Callable) -> State:
+        return start(z, partial(evaluate, gradient=False))
 
-    def step(state: JumpState, evaluate: Callable, generator: torch.Generator) -> JumpState:
+    def step(state: State, evaluate: Callable, generator: torch.Generator) -> State:
         n, shape = len(state.z), state.z.shape[1:]
         q = prior or Prior(lambda m, g: torch.randn(m, *shape, generator=g, device=g.device), standard_normal)
         drawn = q.draw(n * (n_particles - 1), generator).to(state.z)
@@ -174,7 +168,7 @@ def ex2mcmc(
             for _ in range(n_moves):
                 walker = walk.step(walker, evaluate, generator)
             z, energy, divergences = walker.z, walker.energy, divergences + walker.divergences
-        return JumpState(z, energy, picked > 0, 1 - weights[0], divergences)
+        return State(z, energy, None, picked > 0, 1 - weights[0], divergences)
 
     return Kernel(init, step)
 
@@ -217,14 +211,9 @@ def metropolis_hastings(
     Exact as n_steps grows, and at a known speed: after k steps the law is within (1 - 1/M)^k of p_t in total
     variation, where M = sup p_t / p_0 = sup exp(d) / Z (Mengersen and Tweedie, 1996).
 
-    Args:
-        n_steps: proposals of each chain; 640 in the paper.
-        real_logits: d of held-out real data, (m,); each chain starts at one of them picked at random, as in
-            the paper, which shortens the burn-in. A chain that never left its real point is run again from
-            a draw of G, so that no real point is returned. None starts at draws of G.
-
-    Returns:
-        Samples; info has `acceptance`, and `restarts`, the share of chains that were run again.
+    Chains start at draws of G; with `real_logits` (m,), d of held-out real data, at real points picked at
+    random, as in the paper, which shortens the burn-in. A chain that never left its real point is run again
+    from a draw of G. info has `acceptance`, and `restarts`, the share of chains that were run again.
     """
     before, z = gan.passes, gan.draw(n, generator)
     check_whole(1, n_steps=n_steps)
@@ -239,7 +228,7 @@ def metropolis_hastings(
     for _ in range(n_steps):
         proposal = gan.draw(n, generator)
         d_proposal, _ = gan.evaluate(gan.d_of_z, proposal)
-        accepted = _log_uniform(d, generator) < d_proposal - d
+        accepted = log_uniform(d, generator) < d_proposal - d
         z, d = z.clone(), d_proposal.where(accepted, d)
         z[accepted] = proposal[accepted]
         moves += accepted
@@ -247,11 +236,7 @@ def metropolis_hastings(
     if len(stuck):
         z[stuck] = metropolis_hastings(gan, len(stuck), generator, n_steps=n_steps).z
     info = {"acceptance": moves.mean().item() / n_steps, "restarts": len(stuck) / n}
-    return gan.samples(gan.generate(z), z, before, **info)
-
-
-def _log_uniform(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.rand(len(like), generator=generator, device=generator.device).log().to(like)
+    return gan.samples(z, before, **info)
 
 
 def log_odds(d: Tensor, log_bound: float, epsilon: float = 1e-14) -> Tensor:
@@ -280,8 +265,8 @@ def rejection(
     Exact, with independent samples, at gamma = 0 if `log_bound` is at least the supremum of d.
 
     Args:
-        log_bound: an upper bound of d in nats, the log of rejection's constant. None is DRS: the largest d
-            seen so far, in the burn-in and since. This is not exact, as values larger still may follow.
+        log_bound: an upper bound of d in nats. None is DRS: the largest d seen so far, in the burn-in and
+            since. This is not exact, as values larger still may follow.
         gamma: nats taken off F. Below 0 more is accepted, and the law is pulled back to p_g; above 0 less is,
             and the law is pulled to the largest d. Either way it is no longer p_t.
         percentile: sets gamma to this percentile (0 to 100) of F over the burn-in instead, at the current
@@ -289,8 +274,7 @@ def rejection(
         n_burn_in: samples for the largest d and the percentile, drawn where one of them is asked for.
         max_proposals: proposals per sample wanted after which to give up by a RuntimeError.
 
-    Returns:
-        Samples; info has `acceptance`, the share of accepted proposals, and the last `log_bound` and `gamma`.
+    info has `acceptance`, the share of accepted proposals, and the last `log_bound` and `gamma`.
     """
     before, estimated = gan.passes, log_bound is None
     check_whole(1, n=n, n_burn_in=n_burn_in, max_proposals=max_proposals)
@@ -321,8 +305,8 @@ def rejection(
         if percentile is not None:
             gamma = log_odds(quantile, log_bound).item()
         log_chance = nn.functional.logsigmoid(log_odds(d, log_bound) - gamma)
-        kept.append(z[_log_uniform(d, generator).double() < log_chance])
+        kept.append(z[log_uniform(d, generator).double() < log_chance])
         n_kept, proposed = n_kept + len(kept[-1]), proposed + len(d)
     z = torch.cat(kept)[:n]
     info = {"acceptance": n_kept / proposed, "log_bound": log_bound, "gamma": gamma}
-    return gan.samples(gan.generate(z), z, before, **info)
+    return gan.samples(z, before, **info)

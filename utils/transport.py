@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from utils.samplers import check_whole
+from utils.samplers import check_positive, check_whole, noise_like
 from utils.selection import LatentGAN, Samples
 
 # s(d) of the gradient flow that decreases each divergence of the current law from p_d
@@ -25,15 +26,11 @@ def effective_lipschitz(function: Callable[[Tensor], Tensor], x: Tensor, y: Tens
 
     Of f = `function`, (m, *shape) -> (m,), and pairs x, y (m, *shape), without those of equal members.
     """
-    if x.shape != y.shape:
-        raise ValueError(f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}; they must agree")
     distance = (x - y).flatten(1).norm(dim=1)  # (m,)
     apart = distance > 0
     if not apart.any():
         raise ValueError("x and y have no pair that differs; draw more pairs, or has G collapsed?")
-    with torch.no_grad():
-        rise = (function(x) - function(y)).abs()
-    return (rise[apart] / distance[apart]).max().item()
+    return ((function(x) - function(y)).abs()[apart] / distance[apart]).max().item()
 
 
 def discriminator_optimal_transport(
@@ -54,32 +51,23 @@ def discriminator_optimal_transport(
     need not be unique, d is a log ratio, K_eff an estimate, and the descent is stopped. The gradient of the
     distance at v = y is 0. In the latent space nothing holds v near p_0: the paper's projection is left out.
 
-    Args:
-        step_size, n_steps: of gradient descent. Where |grad f| < K_eff, v stays within two steps of y.
-        space: "latent" or "data"; in the latter z of the result is where v started.
-        lipschitz: K_eff in nats per unit of length; None takes `effective_lipschitz` of `n_pairs` pairs.
-        n_pairs: pairs of samples of G; 100 in the paper's code.
-
-    Returns:
-        Samples; info has `lipschitz` and `distance`, the mean |v - y|.
+    `space` is "latent" or "data"; in the latter z of the result is where v started. `lipschitz` is K_eff in
+    nats per unit of length; None takes `effective_lipschitz` of `n_pairs` pairs of samples, 100 in the
+    paper's code. Where |grad f| < K_eff, v stays within two steps of y. info has `lipschitz` and `distance`,
+    the mean |v - y|.
     """
     before, f = gan.passes, _potential(gan, space, step_size, n_steps)
-    check_whole(1, n=n, n_pairs=n_pairs)
-    if lipschitz is not None and not lipschitz > 0:
-        raise ValueError(f"lipschitz={lipschitz} must be positive")
+    check_whole(1, n_pairs=n_pairs)
     if lipschitz is None:
-        pairs = gan.draw(2 * n_pairs, generator)
-        pairs = gan.generate(pairs) if space == "data" else pairs
+        _, pairs = _starts(gan, 2 * n_pairs, generator, space)
         lipschitz = effective_lipschitz(lambda v: gan.evaluate(f, v)[0], *pairs.split(n_pairs))
-        if lipschitz == 0:
-            raise ValueError("d is the same at all pairs, so K_eff = 0; give lipschitz, or check logit")
-    z = gan.draw(n, generator)
-    start = gan.generate(z) if space == "data" else z
+    if not lipschitz > 0:
+        raise ValueError(f"lipschitz={lipschitz} must be positive; an estimate is 0 where d is constant")
+    z, start = _starts(gan, n, generator, space)
     v = start
     for _ in range(n_steps):
         _, gradient = gan.evaluate(f, v, gradient=True)
-        away = (v - start).flatten(1)
-        direction = torch.nn.functional.normalize(away, dim=1).view_as(v)  # 0 at v = start
+        direction = normalize((v - start).flatten(1), dim=1).view_as(v)  # 0 at v = start
         v = v - step_size * (direction - gradient / lipschitz)
     distance = (v - start).flatten(1).norm(dim=1).mean().item()
     return _finish(gan, before, space, v, z, lipschitz=lipschitz, distance=distance)
@@ -98,43 +86,42 @@ def gradient_flow(
 ) -> Samples:
     """DG-flow (Ansari et al., 2021, arXiv 2012.00780): v <- v + eta s(f) grad f + sqrt(2 eta gamma) noise.
 
-    The flow decreases a divergence of the law of v from p_d, less gamma times the entropy of that law; s is 1
-    for "KL" (of that law from p_d), sigmoid(f) for "JS", sigmoid(-f) for "log D". It needs f to be the log
-    ratio of p_d and the *current* law of v. Here as in the paper f is frozen at d, the log ratio of p_d and
-    p_g, so the theory holds at the first step and wears off. In the latent space f = d(G(v)), and no prior
-    holds v: run on, v has a stationary law only where exp(S(f) / gamma) is integrable, S being the integral
-    of s; as eta shrinks it is proportional to that, which is not p_t.
+    The flow decreases a `divergence` of the law of v from p_d, less gamma = `temperature` times the entropy
+    of that law; s is 1 for "KL" (of that law from p_d), sigmoid(f) for "JS", sigmoid(-f) for "log D"; eta is
+    `step_size`. It needs f to be the log ratio of p_d and the *current* law of v. Here as in the paper f is
+    frozen at d, the log ratio of p_d and p_g, so the theory holds at the first step and wears off.
 
-    Args:
-        divergence: "KL", "JS" or "log D".
-        step_size, n_steps: eta of the Euler-Maruyama step, and their number; 25 in the paper.
-        temperature: gamma, the weight of the entropy; 0 drops the noise.
-        space: "latent", or "data" where f = d and v starts at G(z).
+    With `space="data"` f = d and v starts at G(z). In the latent space f = d(G(v)), and no prior holds v: run
+    on, v has a stationary law only where exp(S(f) / gamma) is integrable, S being the integral of s; as eta
+    shrinks it is proportional to that, which is not p_t.
     """
     before, f = gan.passes, _potential(gan, space, step_size, n_steps)
-    if not temperature >= 0:
-        raise ValueError(f"temperature={temperature} must be 0 or more")
+    check_positive(or_zero=True, temperature=temperature)
     if divergence not in FLOWS:
         raise ValueError(f"divergence={divergence!r} is unknown; choose one of {', '.join(FLOWS)}")
-    z = gan.draw(n, generator)
-    v = gan.generate(z) if space == "data" else z
+    z, v = _starts(gan, n, generator, space)
     for _ in range(n_steps):
         value, gradient = gan.evaluate(f, v, gradient=True)
         speed = FLOWS[divergence](value).view(-1, *[1] * (v.ndim - 1))
-        noise = torch.randn(v.shape, generator=generator, device=generator.device, dtype=v.dtype).to(v.device)
-        v = v + step_size * speed * gradient + (2 * step_size * temperature) ** 0.5 * noise
+        noise = (2 * step_size * temperature) ** 0.5 * noise_like(v, generator)
+        v = v + step_size * speed * gradient + noise
     return _finish(gan, before, space, v, z)
 
 
 def _potential(gan: LatentGAN, space: str, step_size: float, n_steps: int) -> Callable[[Tensor], Tensor]:
     """d in the data space, d(G(z)) in the latent one."""
     check_whole(0, n_steps=n_steps)
-    if not 0 < step_size < float("inf"):
-        raise ValueError(f"step_size={step_size} must be positive and finite")
+    check_positive(step_size=step_size)
     if space not in ("latent", "data"):
         raise ValueError(f"space={space!r} is unknown; use 'latent' or 'data'")
     return gan.d_of_x if space == "data" else gan.d_of_z
 
 
+def _starts(gan: LatentGAN, n: int, generator: torch.Generator, space: str) -> tuple[Tensor, Tensor]:
+    """z ~ p_0, and the points that move: z or G(z)."""
+    z = gan.draw(n, generator)
+    return z, gan.generate(z) if space == "data" else z
+
+
 def _finish(gan: LatentGAN, before: tuple, space: str, v: Tensor, z: Tensor, **info: float) -> Samples:
-    return gan.samples(*((v, z) if space == "data" else (gan.generate(v), v)), before, **info)
+    return gan.samples(z, before, v, **info) if space == "data" else gan.samples(v, before, **info)
