@@ -11,8 +11,6 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 
 from utils.energy import check_rows
@@ -69,6 +67,9 @@ class FeatureHead(nn.Module):
         `penalty` is `alpha` of `MLPClassifier`, which holds out a tenth and stops early, and of the line
         1 / C: weights w cost penalty |w|^2 / 2 beside the sum of the losses. Both classes weigh the same.
         """
+        from sklearn.linear_model import LogisticRegression  # here, since it takes seconds
+        from sklearn.neural_network import MLPClassifier
+
         x = torch.cat([real, fake]).double()
         mean, std = x.mean(0), x.std(0).clamp_min(1e-9)
         scaled, labels = ((x - mean) / std).numpy(), [1] * len(real) + [0] * len(fake)
@@ -122,6 +123,8 @@ def platt(real_logits: Tensor, fake_logits: Tensor) -> tuple[float, float]:
     Give logits (n,) of held-out real images and of fresh samples: on data that D was fitted to, the slope is
     too steep. Where d is constant both are 0, with a warning.
     """
+    from sklearn.linear_model import LogisticRegression  # here, since it takes seconds
+
     real, fake = _vectors(real_logits=real_logits, fake_logits=fake_logits)
     d = torch.cat([real, fake])
     scale, middle = d.std(correction=0), d.mean()

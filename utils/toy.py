@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.polynomial.legendre import leggauss
-from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 
@@ -148,6 +147,8 @@ class GridLogit(nn.Module):
         n: int = 800,
         bandwidth: float = 0.02,
     ):
+        from scipy.ndimage import gaussian_filter  # here, since it takes seconds
+
         super().__init__()
         self.log_prob, self.extent = log_prob, extent
         counts, side, chunk = torch.zeros(n * n), 2 * extent / n, 500_000

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 from utils.images import split_digits, to_uint8, to_unit
@@ -46,8 +45,10 @@ def judge(images: Tensor, extractor, reference: Reference) -> dict[str, float]:
 
 
 @cache
-def digit_classifier(width: int = 64, weight_decay: float = 1.0, n_epochs: int = 300) -> MLPClassifier:
+def digit_classifier(width: int = 64, weight_decay: float = 1.0, n_epochs: int = 300):
     """p(y | x) of `digit_scores`, fitted to the training digits of `split_digits()`; x is (n, 64)."""
+    from sklearn.neural_network import MLPClassifier  # here, since it takes seconds
+
     train, _ = split_digits()
     network = MLPClassifier((width,), alpha=weight_decay, max_iter=n_epochs, random_state=0)
     return network.fit(to_unit(train.images).flatten(1).numpy(), train.labels.numpy())
