@@ -23,6 +23,8 @@ from notebooks.tools.book import (
     is_folded,
     missing_tools,
     notebook_for_book,
+    plain,
+    texts,
 )
 from notebooks.tools.dark import dark_figure
 from notebooks.tools.sync import NOTEBOOKS
@@ -148,6 +150,8 @@ def test_navigation_and_search(site: Path, browser):
     page.wait_for_selector("#search-results li a", timeout=60_000)
     hit = page.locator("#search-results li", has_text="04 ·").locator(".snippet")
     assert "Metropolis" in hit.locator("mark").first.inner_text()
+    every = page.locator("#search-results li")
+    assert page.locator("#search-results .snippet").count() == every.count() > 1  # by the stem, or in code
     hit.locator("a").click()
     page.wait_for_url(re.compile("04_.*#."))
     assert "Metropolis" in page.locator("section:target").inner_text()
@@ -196,6 +200,20 @@ def test_a_figure_is_said_in_words():
     source = 'ax.set_title(f"density of $p_g$, {n} points")\nshow(ax, title="b")\nfig.suptitle("b")'
     assert alternative("3. MALA", source) == "Figure, 3. MALA: density of p_g, points; b"
     assert alternative("3. MALA", "plt.plot(x)") == "Figure, 3. MALA"
+
+
+def test_snippets_are_plain_text(tmp_path):
+    assert (
+        plain(r"\(p_t(z)\propto e^{-E},\ \lVert\nabla\varepsilon\rVert\)").split()
+        == "p_t(z)∝ e^-E, ‖∇ε‖".split()
+    )
+    assert plain(r"\[\log\frac{p_d}{p_g}\tag{1}\]").split() == ["log", "(p_d)/(p_g)"]
+    page = tmp_path / "page.html"
+    page.write_text(
+        '<article><section id="a"><h1>A</h1><p>Take <span class="math">\\(\\lambda \\le 1\\)</span>.</p>'
+        '<details class="hide"><summary>Show the code</summary><pre>x</pre></details></section></article>'
+    )
+    assert texts(page) == [("a", "A", "Take λ ≤ 1 .")]
 
 
 def test_playground_is_linked_where_it_belongs():

@@ -7,12 +7,14 @@ The tools belong to the extra `dev`, which `run.py` and `environment.yml` instal
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,9 +85,12 @@ LINKS = {
 SLIDERS = (
     "Sliders change the picture below once this cell has been run."  # what `utils.widgets.explore` prints
 )
-NOT_PLAIN = re.compile(
-    r"\\[^\w\s]|\\(mathbb|mathcal|mathrm|frac|d?frac|left|right|mid|text|big+)\b|[\\{}]"
-)  # of TeX
+NAMES = (
+    "le ge ne ll sim approx propto equiv in to leftarrow mapsto cdot times pm nabla partial int sum prod sqrt"
+)
+NAMES += " infty mid lVert rVert Vert lvert rvert lambda dots cdots prime top square"
+SIGNS = dict(zip(NAMES.split(), "≤≥≠≪~≈∝≡∈→←↦·×±∇∂∫∑∏√∞|‖‖‖||λ……′ᵀ□", strict=True))  # of TeX, in snippets
+WORDS = ("log", "exp", "max", "min", "sup", "inf", "det", "sin", "cos", "sinh", "tanh", "Pr")
 FIGURE = re.compile(r'<img (?=[^>]*src="\.\./(_images/[^"]+)\.png")[^>]*>')  # in a built page of a notebook
 LONG = 10  # lines of code from which a cell is folded
 OPEN = re.compile(r"= build\(|### BEGIN SOLUTION|# your code")  # the lesson itself, never folded
@@ -200,18 +205,35 @@ def write_source() -> None:
         (SOURCE / name).write_text(text + end, encoding="utf-8")
 
 
+def plain(formula: str) -> str:
+    """A formula of TeX in a line of text, as far as that goes, for the search's snippets."""
+
+    def sign(match: re.Match) -> str:
+        letter = match[1].removeprefix("var")
+        size = "CAPITAL" if letter[:1].isupper() else "SMALL"
+        with contextlib.suppress(KeyError):
+            return SIGNS.get(match[1]) or unicodedata.lookup(f"GREEK {size} LETTER {letter}")
+        return f" {match[1]} " if match[1] in WORDS else " "
+
+    formula = re.sub(r"\\(begin|end|tag)\{[^}]*\}", " ", formula)
+    formula = re.sub(r"([_^])\{([^{}]*)\}", r"\1\2", formula)
+    formula = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"(\1)/(\2)", formula)
+    formula = re.sub(r"\\([A-Za-z]+)", sign, formula.replace(r"\|", "‖"))
+    return re.sub(r"[{}]", "", re.sub(r"\\.|[&$]", " ", formula))
+
+
 def texts(page: Path) -> list[tuple[str, str, str]]:
     """(anchor, heading, text without code) of every section of a built page, for the search's snippets."""
     article = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find("article")
     found = []
+    for part in article.select("pre, script, a.headerlink, details.hide > summary") if article else []:
+        part.decompose()
+    for formula in article.select(".math") if article else []:
+        formula.string = plain(formula.get_text())
     for section in reversed(article.find_all("section", id=True) if article else []):  # inner ones first
-        for part in section.find_all(["pre", "script", "a"]):
-            if part.name != "a" or "headerlink" in part.get("class", ()):
-                part.decompose()
         title = section.find(re.compile("^h[1-6]$"))
         heading = title.extract().get_text() if title else ""
-        text = NOT_PLAIN.sub(" ", section.extract().get_text(" "))
-        found.insert(0, (section["id"], heading, " ".join(text.split())))
+        found.insert(0, (section["id"], heading, " ".join(section.extract().get_text(" ").split())))
     return found
 
 
