@@ -172,6 +172,24 @@ def test_copy_button_and_playground(site: Path, browser):
     )
     links = page.locator("article .playground a")
     assert links.count() == 3 * len(LINKS["06"])  # top, at the sliders' picture, end
+    place = page.locator("article iframe.playground")
+    place.scroll_into_view_if_needed()
+    framed = page.frame_locator("article iframe.playground")
+    framed.locator("#play").wait_for(timeout=60_000)
+    assert framed.locator("header").is_hidden()
+    inside = page.frames[1]
+    inside.wait_for_function("planes && planes.chains && planes.chains.transitions > 5", timeout=60_000)
+    assert inside.evaluate("[state.logit, document.documentElement.scrollHeight <= innerHeight + 2]") == [
+        "exact",
+        True,
+    ]
+    page.evaluate("document.body.dataset.theme = 'dark'")
+    inside.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
+    inside.wait_for_function("!seen")
+    rests = inside.evaluate("planes.chains.transitions")
+    page.wait_for_timeout(200)
+    assert inside.evaluate("planes.chains.transitions") == rests
     links.first.click()
     page.wait_for_function("typeof planes !== 'undefined' && planes && planes.chains", timeout=60_000)
     assert page.evaluate("[state.logit, state.sampler]") == ["exact", "mala"]
@@ -224,6 +242,9 @@ def test_playground_is_linked_where_it_belongs():
     )
     sources = [cell.source for cell in notebook_for_book(notebook, "06").cells]
     assert [source.count("playground.html#d=none") for source in sources] == [0, 1, 0, 1, 1]
+    assert [re.findall('<iframe .*src="(.*?)"', source) for source in sources] == [
+        [], [], [], [f"../playground.html#{LINKS['06'][0][0]}"], [],
+    ]  # fmt: skip
     other = notebook_for_book(notebook, "11").cells
     assert len(other) == 3 and "run.py lab" in other[2].source and other[1].outputs == []
     assert SLIDERS in inspect.getsource(explore)

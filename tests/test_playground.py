@@ -309,6 +309,9 @@ def test_live_fit_finds_a_log_ratio(in_core):
 def page_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("book") / "playground.html"
     main(["--output", str(path)])
+    assert '<p class="home" hidden>' in path.read_text(encoding="utf-8")  # there is no book yet
+    path.with_name("index.html").touch()
+    main(["--output", str(path)])
     return path
 
 

@@ -68,8 +68,22 @@ function explainHits(results) {
   };
 }
 
+/** A playground inside a page wears the page's theme. */
+function dressPlaygrounds() {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  for (const frame of document.querySelectorAll("iframe.playground")) {
+    const say = () => {
+      const { theme } = document.body.dataset, now = ["light", "dark"].includes(theme) ? theme : dark.matches ? "dark" : "light";
+      frame.contentWindow.postMessage({ theme: now }, "*");
+    };
+    frame.addEventListener("load", () => setTimeout(say, 300)); // once it has begun to listen
+    new MutationObserver(say).observe(document.body, { attributeFilter: ["data-theme"] });
+  }
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   addCopyButtons();
+  dressPlaygrounds();
   const results = document.getElementById("search-results");
   if (results) explainHits(results);
 });

@@ -68,7 +68,8 @@ SIDEBAR = """\
 <p class="playground"><a class="reference" href="{{ pathto('playground.html', 1) }}">Playground</a><br>
 samplers that run while you look</p>
 """
-# Where a notebook opens the playground: its number -> (settings, what they show), in the notebook's order.
+# Where a notebook opens the playground: its number -> (settings, what they show); the first stand in a frame
+# where Jupyter has sliders.
 LINKS = {
     "00": (("", "chains mend a generator"), ("d=none", "without a log ratio nothing gets better"),
            ("d=raw", "the logit as training left it")),
@@ -76,7 +77,7 @@ LINKS = {
            ("tab=valleys&we=0.5", "the same with a step that is far too large")),
     "06": (("d=exact&s=mala", "a log ratio that is nearly right"), ("d=none", "none: the prior"),
            ("d=exact&e=0.1", "ULA with a step that is too large")),
-    "07": (("d=raw", "the raw logit"), ("d=calibrated", "calibrated"), ("", "refitted"),
+    "07": (("", "refitted"), ("d=raw", "the raw logit"), ("d=calibrated", "calibrated"),
            ("d=exact&s=mala", "nearly exact"), ("e=0.1", "ULA, too large a step"),
            ("s=mala&e=0.1", "MALA, the same step")),
     "08": (("t=swiss-roll&s=mala", "the trench, by MALA"),
@@ -148,7 +149,15 @@ def without_sliders(cell: nbformat.NotebookNode, links: str) -> nbformat.Noteboo
         return None
     cell.outputs = kept
     note = "Run in Jupyter (`python run.py lab`), this picture has sliders."
-    return nbformat.v4.new_markdown_cell(f"{note}\n\n{links}" if links else note)
+    if not links:
+        return nbformat.v4.new_markdown_cell(note)
+    at = re.search(r"playground\.html(#[^\"]*)", links)[1]
+    frame = (
+        f'<iframe class="playground" src="../playground.html{at}" title="Playground" loading="lazy"></iframe>'
+    )
+    return nbformat.v4.new_markdown_cell(
+        f"{note} Here the playground runs in their place.\n\n{frame}\n\n{links}"
+    )
 
 
 def notebook_for_book(notebook: nbformat.NotebookNode, number: str = "") -> nbformat.NotebookNode:

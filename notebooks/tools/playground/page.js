@@ -232,13 +232,13 @@ function setTheme(theme) {
 
 // ------------------------------------------------------------------------------------------------ loop
 
-let before = 0, waited = 0, rate = 60, painted = 0;
+let before = 0, waited = 0, rate = 60, painted = 0, seen = true;
 
 function frame(now) {
   requestAnimationFrame(frame);
   const passed = Math.min(now - before, 1000), view = views();
   before = now;
-  if (!view) return;
+  if (!view || !seen) return;
   waited += passed;
   const slow = state.speed === "slow", transitions = !playing ? 0 : slow ? +(waited >= 250) : +state.speed;
   if (transitions) waited = 0;
@@ -263,7 +263,10 @@ async function start() {
   planes.onDraw = () => (planes.restart(), changed());
   keyboard();
   showTab();
-  const { dataset } = document.documentElement;
+  const { dataset, classList } = document.documentElement;
+  classList.toggle("framed", window !== window.parent); // a part of a page, which says its theme
+  window.addEventListener("message", ({ data }) => ["light", "dark"].includes(data.theme) && setTheme(data.theme));
+  new IntersectionObserver(([entry]) => (seen = entry.isIntersecting)).observe(document.body); // else all rests
   $("theme").addEventListener("click", () => setTheme(dataset.theme === "dark" ? "light" : "dark"));
   window.addEventListener("hashchange", () => (readHash(), showControls(), showTab(), restart()));
   requestAnimationFrame(frame);
