@@ -389,6 +389,25 @@ def test_every_tab_fits_its_width(tab, which, width):
     assert page.locator(".home a").is_visible()
 
 
+def test_thirty_frames_a_second(tab):
+    """In seconds of the page's thread, so that a busy machine does not change it much."""
+    page = tab("d=refitted&s=mala&n=300")
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def spent() -> tuple[float, int]:
+        metrics = {
+            entry["name"]: entry["value"] for entry in session.send("Performance.getMetrics")["metrics"]
+        }
+        return metrics["TaskDuration"], page.evaluate("painted")
+
+    page.wait_for_function("planes.heats.every(heat => heat.done)", timeout=60_000)  # the maps are sharp
+    seconds, frames = spent()
+    page.wait_for_function(f"painted > {frames} + 30", timeout=60_000)
+    later, more = spent()
+    assert (later - seconds) / (more - frames) < 1 / 30
+
+
 def test_links_of_the_book_are_settings(tab):
     """Each is a permalink as the page itself would write it: no key or value that it does not know."""
     page = tab("play=0")
