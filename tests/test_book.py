@@ -216,7 +216,11 @@ def test_which_code_is_folded():
 
 def test_a_figure_is_said_in_words():
     source = 'ax.set_title(f"density of $p_g$, {n} points")\nshow(ax, title="b")\nfig.suptitle("b")'
-    assert alternative("3. MALA", source) == "Figure, 3. MALA: density of p_g, points; b"
+    assert alternative("3. MALA", source) == "Figure, 3. MALA: density of p_g, … points, b"
+    source = (
+        'ax.set(xlabel="step", ylabel=r"$\\varepsilon$")\nax.plot(x, label=f"{k}")\nax.plot(x, label="MALA")'
+    )
+    assert alternative("4. On $D$ ☆", source) == "Figure, 4. On D: axes step, ε; marks MALA"
     assert alternative("3. MALA", "plt.plot(x)") == "Figure, 3. MALA"
 
 

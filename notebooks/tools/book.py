@@ -95,7 +95,11 @@ WORDS = ("log", "exp", "max", "min", "sup", "inf", "det", "sin", "cos", "sinh", 
 FIGURE = re.compile(r'<img (?=[^>]*src="\.\./(_images/[^"]+)\.png")[^>]*>')  # in a built page of a notebook
 LONG = 10  # lines of code from which a cell is folded
 OPEN = re.compile(r"= build\(|### BEGIN SOLUTION|# your code")  # the lesson itself, never folded
-TITLES = re.compile(r"""(?:set_title\(|suptitle\(|[^\w]title=)\s*[rf]*"([^"]+)""")
+WRITTEN = {  # by the code of a figure: what kind of text -> where it stands
+    "": re.compile(r"""(?:set_title\(|suptitle\(|[^\w]title=)\s*[rf]*"([^"]+)"""),
+    "axes": re.compile(r"""(?:set_[xy]label\(|[^\w][xy]label=)\s*[rf]*"([^"]+)"""),
+    "marks": re.compile(r"""[^\w]label=\s*[rf]*"([^"]+)"""),
+}
 
 
 def missing_tools() -> list[str]:
@@ -136,10 +140,18 @@ def is_folded(cell: nbformat.NotebookNode) -> bool:
 
 
 def alternative(heading: str, source: str) -> str:
-    """A figure in words: its section's heading, and the titles that its code writes."""
-    titles = [re.sub(r"\s*\{[^}]*\}|[$\\\\]|, $", "", title).strip(" :,") for title in TITLES.findall(source)]
-    said = "; ".join(dict.fromkeys(filter(None, titles)))
-    return f"Figure, {heading}" + (f": {said}" if said else "")
+    """A figure in words: its section's heading, and what its code writes on it; "…" stands for a variable."""
+
+    def words(text: str) -> str:
+        text = re.sub(r"\$([^$]*)\$", lambda match: plain(match[1]), text.replace(r"\n", " "))
+        return " ".join(re.sub(r"\{[^}]*\}", "…", text).split()).strip(" :,☆")
+
+    said = []
+    for kind, where in WRITTEN.items():
+        found = [words(text) for text in where.findall(source)]
+        if found := [text for text in dict.fromkeys(found) if re.search(r"\w", text)]:
+            said.append(f"{kind} {', '.join(found)}".strip())
+    return f"Figure, {words(heading)}" + (f": {'; '.join(said)}" if said else "")
 
 
 def without_sliders(cell: nbformat.NotebookNode, links: str) -> nbformat.NotebookNode | None:
