@@ -456,6 +456,26 @@ def test_data_are_drawn_with_keys(tab):
     assert page.evaluate("[planes.stroke, planes.target.k]") == [None, 12]
 
 
+def test_a_finger_draws_and_does_not_move_the_page(tab):
+    page = tab("t=drawn&g=good&d=live&play=0", 390)
+    page.locator("#clear").click()
+    page.evaluate("$('data').scrollIntoView({ block: 'center' })")
+    box, before = page.locator("#data").bounding_box(), page.evaluate("scrollY")
+    finger = page.context.new_cdp_session(page)
+    for step in range(11):
+        point = {
+            "x": box["x"] + (0.3 + 0.04 * step) * box["width"],
+            "y": box["y"] + (0.3 + 0.04 * step) * box["height"],
+        }
+        finger.send(
+            "Input.dispatchTouchEvent",
+            {"type": "touchMove" if step else "touchStart", "touchPoints": [point]},
+        )
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_function("planes.target.k >= 8 && planes.target.k <= 12")
+    assert page.evaluate("scrollY") == before
+
+
 def test_browser_computes_what_utils_does(tab, networks):
     page = tab("d=calibrated&n=100&play=0")
     z, energies = page.evaluate("[[...planes.chains.z], [...planes.chains.E]]")
