@@ -76,7 +76,7 @@ function dressPlaygrounds() {
       const { theme } = document.body.dataset, now = ["light", "dark"].includes(theme) ? theme : dark.matches ? "dark" : "light";
       frame.contentWindow.postMessage({ theme: now }, "*");
     };
-    frame.addEventListener("load", () => setTimeout(say, 300)); // once it has begun to listen
+    window.addEventListener("message", ({ source }) => source === frame.contentWindow && say()); // it asks
     new MutationObserver(say).observe(document.body, { attributeFilter: ["data-theme"] });
   }
 }

@@ -164,12 +164,9 @@ def without_sliders(cell: nbformat.NotebookNode, links: str) -> nbformat.Noteboo
     if not links:
         return nbformat.v4.new_markdown_cell(note)
     at = re.search(r"playground\.html(#[^\"]*)", links)[1]
-    frame = (
-        f'<iframe class="playground" src="../playground.html{at}" title="Playground" loading="lazy"></iframe>'
-    )
-    return nbformat.v4.new_markdown_cell(
-        f"{note} Here the playground runs in their place.\n\n{frame}\n\n{links}"
-    )
+    frame = f'<iframe class="playground" name="framed" title="Playground" src="../playground.html{at}"'
+    text = f'{note} Here the playground runs in their place.\n\n{frame} loading="lazy"></iframe>\n\n{links}'
+    return nbformat.v4.new_markdown_cell(text)
 
 
 def notebook_for_book(notebook: nbformat.NotebookNode, number: str = "") -> nbformat.NotebookNode:

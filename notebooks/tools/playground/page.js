@@ -264,8 +264,8 @@ async function start() {
   keyboard();
   showTab();
   const { dataset, classList } = document.documentElement;
-  classList.toggle("framed", window !== window.parent); // a part of a page, which says its theme
-  window.addEventListener("message", ({ data }) => ["light", "dark"].includes(data.theme) && setTheme(data.theme));
+  window.addEventListener("message", ({ data }) => ["light", "dark"].includes(data?.theme) && setTheme(data.theme));
+  if (window.name === "framed") classList.add("framed"), window.parent.postMessage("theme?", "*"); // part of a page
   new IntersectionObserver(([entry]) => (seen = entry.isIntersecting)).observe(document.body); // else all rests
   $("theme").addEventListener("click", () => setTheme(dataset.theme === "dark" ? "light" : "dark"));
   window.addEventListener("hashchange", () => (readHash(), showControls(), showTab(), restart()));
