@@ -502,8 +502,10 @@ def test_paths_are_joined_by_pathlib():
 
 def test_paths_of_windows_are_understood():
     path = PureWindowsPath(r"C:\Users\me\train\cat\0.PNG")
-    assert image_files.why_skip(path) is None and path.match("train/*/*") and path.parent.name == "cat"
-    assert image_files.why_skip(PureWindowsPath(r"C:\train.png\._0.png")) == "hidden"
+    assert path.match("train/*/*") and path.parent.name == "cat"
+    assert image_files.why_skip(image_files.Entry(path, "0.PNG", path)) is None
+    litter = PureWindowsPath(r"C:\train.png\._0.png")
+    assert image_files.why_skip(image_files.Entry(litter, "._0.png", litter)) == "hidden"
 
 
 def test_notebooks_run_in_a_shuffled_order(monkeypatch):

@@ -78,16 +78,16 @@ def run_jobs(doc: str, jobs: Jobs, work: Callable[[dict], Any], arguments: list[
     parser.add_argument("word", nargs="*", help="run only jobs with one of these words in `study/name`")
     parser.add_argument("--list", action="store_true", help="list the jobs and do nothing")
     args = parser.parse_args(arguments)
-    every = [(study, name) for study, named in jobs.items() for name in named]
-    wanted = [job for job in every if not args.word or any(word in "/".join(job) for word in args.word)]
+    every = {f"{study}/{name}": (study, name) for study, named in jobs.items() for name in named}
+    wanted = {k: job for k, job in every.items() if not args.word or any(word in k for word in args.word)}
     if not wanted:
         parser.error(f"no job has a word of {args.word}; --list lists them")
     if args.list:
-        print(*map("/".join, wanted), sep="\n")
+        print(*wanted, sep="\n")
         return
-    for study, name in tqdm(wanted, unit="job"):
+    for study, name in tqdm(wanted.values(), unit="job"):
         run_once(study, jobs[study][name], partial(work, jobs[study][name]), name)
-    for study in {study for study, _ in wanted}:
+    for study in {study for study, _ in wanted.values()}:
         if stale := read(study).keys() - jobs[study].keys():
             print(f"{study}: dropped, as no job asks for them: {', '.join(sorted(stale))}")
             update(study, lambda entries, drop=stale: {k: v for k, v in entries.items() if k not in drop})
