@@ -134,9 +134,13 @@ def test_reset_puts_every_slider_back(page):
     controls = {name: slider(ipywidgets.IntSlider, name, value=1, min=0, max=3) for name in "ab"}
     explore(lambda a, b: plt.figure(figsize=(1 + a, 1 + b)), **controls)
     controls["a"].value = controls["b"].value = 3
+    assert len(page.pictures) == 3
     page.panel.children[-1].children[0].click()
     assert [control.value for control in controls.values()] == [1, 1]
     assert page.pictures[-1] == page.pictures[0] != page.pictures[-2]
+    assert len(page.pictures) == 4  # one for both
+    controls["b"].value = 2
+    assert len(page.pictures) == 5 and page.pictures[4] != page.pictures[3]
 
 
 def test_a_picture_for_each_change_and_its_errors_beside_the_sliders(page):

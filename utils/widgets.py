@@ -53,7 +53,10 @@ def explore(draw: Callable[..., None], **controls: widgets.DOMWidget) -> None:
 
     def put_back(_) -> None:
         for control, value in first.items():
+            control.unobserve(redraw, "value")
             control.value = value
+            control.observe(redraw, "value")
+        redraw(None)  # once, not for each slider
 
     # This stays where no widget does: on GitHub, in the book, after a restart of the kernel.
     print("Sliders change the picture below once this cell has been run.")
@@ -66,7 +69,7 @@ def explore(draw: Callable[..., None], **controls: widgets.DOMWidget) -> None:
 
 def slider(kind: type, label: str, **settings) -> widgets.DOMWidget:
     """A slider of ipywidgets with its whole label beside a track wide enough to aim at."""
-    wide = {"layout": {"width": "32em"}, "style": {"description_width": "9em"}}
+    wide = {"layout": {"width": "32em", "max_width": "100%"}, "style": {"description_width": "9em"}}
     return kind(description=label, continuous_update=True, **wide, **settings)
 
 
@@ -134,7 +137,7 @@ def _sample(ax: plt.Axes, *settings, **options) -> Chain | None:
             chain = sample(*settings, **options)
     except (FloatingPointError, RuntimeWarning):
         chain = None
-    if chain is None or not (chain.energy < 1e6).all():  # nats: no chain that samples is there
+    if chain is None or not (chain.energy < 1e4).all():  # nats: no chain that samples is there
         ax.set_title("diverged: lower the step size", color=COLOURS["wrong"])
         return None
     return chain
