@@ -23,6 +23,8 @@ from notebooks.tools.book import (
     is_folded,
     missing_tools,
     notebook_for_book,
+    plain,
+    texts,
 )
 from notebooks.tools.dark import dark_figure
 from notebooks.tools.sync import NOTEBOOKS
@@ -148,6 +150,8 @@ def test_navigation_and_search(site: Path, browser):
     page.wait_for_selector("#search-results li a", timeout=60_000)
     hit = page.locator("#search-results li", has_text="04 ·").locator(".snippet")
     assert "Metropolis" in hit.locator("mark").first.inner_text()
+    every = page.locator("#search-results li")
+    assert page.locator("#search-results .snippet").count() == every.count() > 1  # by the stem, or in code
     hit.locator("a").click()
     page.wait_for_url(re.compile("04_.*#."))
     assert "Metropolis" in page.locator("section:target").inner_text()
@@ -168,6 +172,24 @@ def test_copy_button_and_playground(site: Path, browser):
     )
     links = page.locator("article .playground a")
     assert links.count() == 3 * len(LINKS["06"])  # top, at the sliders' picture, end
+    place = page.locator("article iframe.playground")
+    place.scroll_into_view_if_needed()
+    framed = page.frame_locator("article iframe.playground")
+    framed.locator("#play").wait_for(timeout=60_000)
+    assert framed.locator("header").is_hidden()
+    inside = page.frames[1]
+    inside.wait_for_function("planes && planes.chains && planes.chains.transitions > 5", timeout=60_000)
+    assert inside.evaluate("[state.logit, document.documentElement.scrollHeight <= innerHeight + 2]") == [
+        "exact",
+        True,
+    ]
+    page.evaluate("document.body.dataset.theme = 'dark'")
+    inside.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+    page.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
+    inside.wait_for_function("!seen")
+    rests = inside.evaluate("planes.chains.transitions")
+    page.wait_for_timeout(200)
+    assert inside.evaluate("planes.chains.transitions") == rests
     links.first.click()
     page.wait_for_function("typeof planes !== 'undefined' && planes && planes.chains", timeout=60_000)
     assert page.evaluate("[state.logit, state.sampler]") == ["exact", "mala"]
@@ -194,8 +216,26 @@ def test_which_code_is_folded():
 
 def test_a_figure_is_said_in_words():
     source = 'ax.set_title(f"density of $p_g$, {n} points")\nshow(ax, title="b")\nfig.suptitle("b")'
-    assert alternative("3. MALA", source) == "Figure, 3. MALA: density of p_g, points; b"
+    assert alternative("3. MALA", source) == "Figure, 3. MALA: density of p_g, … points, b"
+    source = (
+        'ax.set(xlabel="step", ylabel=r"$\\varepsilon$")\nax.plot(x, label=f"{k}")\nax.plot(x, label="MALA")'
+    )
+    assert alternative("4. On $D$ ☆", source) == "Figure, 4. On D: axes step, ε; marks MALA"
     assert alternative("3. MALA", "plt.plot(x)") == "Figure, 3. MALA"
+
+
+def test_snippets_are_plain_text(tmp_path):
+    assert (
+        plain(r"\(p_t(z)\propto e^{-E},\ \lVert\nabla\varepsilon\rVert\)").split()
+        == "p_t(z)∝ e^-E, ‖∇ε‖".split()
+    )
+    assert plain(r"\[\log\frac{p_d}{p_g}\tag{1}\]").split() == ["log", "(p_d)/(p_g)"]
+    page = tmp_path / "page.html"
+    page.write_text(
+        '<article><section id="a"><h1>A</h1><p>Take <span class="math">\\(\\lambda \\le 1\\)</span>.</p>'
+        '<details class="hide"><summary>Show the code</summary><pre>x</pre></details></section></article>'
+    )
+    assert texts(page) == [("a", "A", "Take λ ≤ 1 .")]
 
 
 def test_playground_is_linked_where_it_belongs():
@@ -206,6 +246,9 @@ def test_playground_is_linked_where_it_belongs():
     )
     sources = [cell.source for cell in notebook_for_book(notebook, "06").cells]
     assert [source.count("playground.html#d=none") for source in sources] == [0, 1, 0, 1, 1]
+    assert [re.findall('<iframe .*src="(.*?)"', source) for source in sources] == [
+        [], [], [], [f"../playground.html#{LINKS['06'][0][0]}"], [],
+    ]  # fmt: skip
     other = notebook_for_book(notebook, "11").cells
     assert len(other) == 3 and "run.py lab" in other[2].source and other[1].outputs == []
     assert SLIDERS in inspect.getsource(explore)

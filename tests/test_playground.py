@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from data.recipes.playground import CELLS, PLANES, PLAYGROUND, QUALITIES, SCALE
@@ -18,9 +19,10 @@ from utils.checkpoints import read_card
 from utils.density_ratio import Affine
 from utils.energy import latent_energy, standard_normal
 from utils.metrics.toy import assign, energy_distance, high_quality_share, mode_balance
+from utils.plotting import image_grid
 from utils.samplers import energy_and_gradient, hmc, mala, sample, ula
 from utils.toy import TARGETS, GridLogit
-from utils.zoo import build, checkpoint_of
+from utils.zoo import build, checkpoint_of, load_gan, load_logit
 
 KEYS = [f"{target}-{quality}" for target in PLANES for quality in QUALITIES]
 LOGITS = ("none", "raw", "calibrated", "refitted", "exact")
@@ -268,6 +270,20 @@ def test_networks_were_fitted_to_the_stored_gans():
         assert made_from[target] == now, "run `python -m data.recipes.playground networks` again"
 
 
+def test_strips_are_of_the_stored_generator():
+    about = json.loads((PLAYGROUND / "strips.json").read_text(encoding="utf-8"))
+    G, d = load_gan(about["gan"]), load_logit(name=about["gan"])
+    with torch.no_grad():
+        x = G(torch.randn(about["chains"], G.latent_dim, generator=seeded(0)))
+        logit = d(x).mean()
+    assert about["mean_logit"][0] == pytest.approx(logit.item(), abs=0.01), "make the strips again"
+    sheet = np.asarray(Image.open(PLAYGROUND / "strips.webp").convert("RGB"), int)
+    start = image_grid(x, columns=about["chains"], pad=0).astype(int)  # of every step size, but for the WebP
+    assert all(
+        np.abs(part[: about["tile"]] - start).mean() < 8 for part in np.split(sheet, len(about["step_sizes"]))
+    )
+
+
 def test_live_fit_finds_a_log_ratio(in_core):
     """Between two Gaussians the best logit is linear: N(1, I) against N(0, I) has d = x_1 - 1/2."""
     function = """async (core) => {
@@ -292,6 +308,9 @@ def test_live_fit_finds_a_log_ratio(in_core):
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("book") / "playground.html"
+    main(["--output", str(path)])
+    assert '<p class="home" hidden>' in path.read_text(encoding="utf-8")  # there is no book yet
+    path.with_name("index.html").touch()
     main(["--output", str(path)])
     return path
 
@@ -367,6 +386,26 @@ def test_every_tab_fits_its_width(tab, which, width):
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(f"#{which}").is_visible()
+    assert page.locator(".home a").is_visible()
+
+
+def test_thirty_frames_a_second(tab):
+    """In seconds of the page's thread, so that a busy machine does not change it much."""
+    page = tab("d=refitted&s=mala&n=300")
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def spent() -> tuple[float, int]:
+        metrics = {
+            entry["name"]: entry["value"] for entry in session.send("Performance.getMetrics")["metrics"]
+        }
+        return metrics["TaskDuration"], page.evaluate("painted")
+
+    page.wait_for_function("planes.heats.every(heat => heat.done)", timeout=60_000)  # the maps are sharp
+    seconds, frames = spent()
+    page.wait_for_function(f"painted > {frames} + 30", timeout=60_000)
+    later, more = spent()
+    assert (later - seconds) / (more - frames) < 1 / 30
 
 
 def test_links_of_the_book_are_settings(tab):
@@ -396,6 +435,45 @@ def test_reader_draws_and_the_log_ratio_is_fitted(tab):
     page.keyboard.press("Space")
     page.wait_for_function("planes.fit.step > 150", timeout=120_000)
     assert page.evaluate("planes.fit.loss") < 0.45
+
+
+def test_data_are_drawn_with_keys(tab):
+    """Arrow keys move the pen, Shift lets it draw; no stroke is left for the mouse to go on with."""
+    page = tab("t=drawn&g=good&d=live&play=0")
+    page.locator("#clear").press("Enter")
+    page.focus("#data")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Shift")
+    assert page.evaluate("[planes.pen[1], planes.stroke, planes.cleared]") == [0.12, None, True]
+    page.keyboard.down("Shift")
+    for key in 7 * ["ArrowLeft"] + 5 * ["ArrowDown"]:
+        page.keyboard.press(key)
+    assert page.evaluate("planes.stroke.length") == 24
+    page.keyboard.up("Shift")
+    k, means = page.evaluate("[planes.target.k, [...planes.target.means]]")
+    assert k == 12 and max(abs(v - w) for v, w in zip(means[-2:], [-0.84, -0.48], strict=True)) < 0.01
+    page.locator("#latent").hover()
+    assert page.evaluate("[planes.stroke, planes.target.k]") == [None, 12]
+
+
+def test_a_finger_draws_and_does_not_move_the_page(tab):
+    page = tab("t=drawn&g=good&d=live&play=0", 390)
+    page.locator("#clear").click()
+    page.evaluate("$('data').scrollIntoView({ block: 'center' })")
+    box, before = page.locator("#data").bounding_box(), page.evaluate("scrollY")
+    finger = page.context.new_cdp_session(page)
+    for step in range(11):
+        point = {
+            "x": box["x"] + (0.3 + 0.04 * step) * box["width"],
+            "y": box["y"] + (0.3 + 0.04 * step) * box["height"],
+        }
+        finger.send(
+            "Input.dispatchTouchEvent",
+            {"type": "touchMove" if step else "touchStart", "touchPoints": [point]},
+        )
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_function("planes.target.k >= 8 && planes.target.k <= 12")
+    assert page.evaluate("scrollY") == before
 
 
 def test_browser_computes_what_utils_does(tab, networks):

@@ -188,8 +188,11 @@ from utils.widgets import explore, slider
 explore(lambda k: plt.subplots(figsize=(k, 1)), k=slider(IntSlider, "k", value=2, min=1, max=9))"""
 
 
-def test_the_first_picture_is_stored_as_an_ordinary_output(tmp_path):
-    cells = [nbformat.v4.new_code_cell(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{CELL}")]
+def test_the_first_picture_is_stored_as_an_ordinary_output(tmp_path, monkeypatch, capsys):
+    """And a cell that takes long without a bar is named."""
+    monkeypatch.setattr("notebooks.tools.execute.SILENT", 0)
+    sources = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{CELL}", "print('faces: 100%|####| 3/3')"
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
     path = tmp_path / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
     execute(path, path)
@@ -197,6 +200,8 @@ def test_the_first_picture_is_stored_as_an_ordinary_output(tmp_path):
     text, picture = [output for output in outputs if output.get("name") != "stderr"]
     assert "once this cell has been run" in text.text
     assert picture.output_type == "display_data" and picture.data.keys() == {"image/png", "text/plain"}
+    named = [line for line in capsys.readouterr().out.splitlines() if "without a bar" in line]
+    assert [line.split(":")[0] for line in named] == ["cell 1"]
 
 
 SESSIONS = "fetch('/api/sessions').then(r => r.json())"

@@ -42,20 +42,23 @@ function snippet(text, words) {
   return `${from ? "… " : ""}${plain(shown).replace(any, "<mark>$&</mark>")}${from + 220 < text.length ? " …" : ""}`;
 }
 
-/** Below a hit: the section of its page with most of the words, and a link there. */
+/** Below a hit: the section of its page with most of the words (or of their stems), and a link there. */
 function explain(hit, words) {
   const link = hit.querySelector("a"), [page, anchor] = link.getAttribute("href").split("#");
-  const held = ([, heading, text]) => words.filter((word) => `${heading} ${text}`.toLowerCase().includes(word)).length;
+  const inside = (text) => words.flatMap((forms) => forms.find((form) => text.toLowerCase().includes(form)) || []);
+  const held = ([, heading, text]) => inside(`${heading} ${text}`).length;
   const sections = (BOOK_TEXTS[page] || []).filter(([id]) => !anchor || id === anchor);
   const best = sections.reduce((a, b) => (a && held(a) >= held(b) ? a : b), null);
-  if (!best || !held(best) || hit.querySelector(".snippet")) return;
-  const line = hit.appendChild(document.createElement("p")), found = words.filter((w) => best[2].toLowerCase().includes(w));
+  if (!best || hit.querySelector(".snippet")) return;
+  const line = hit.appendChild(document.createElement("p")), found = inside(best[2]);
   line.className = "snippet";
-  line.innerHTML = `<a href="${page}#${best[0]}">${plain(best[1])}</a>: ${found.length ? snippet(best[2], found) : ""}`;
+  if (!held(best)) line.textContent = "In its code.";
+  else line.innerHTML = `<a href="${page}#${best[0]}">${plain(best[1])}</a>: ${found.length ? snippet(best[2], found) : ""}`;
 }
 
 function explainHits(results) {
-  const words = (new URLSearchParams(location.search).get("q") || "").toLowerCase().split(/\s+/).filter(Boolean);
+  const asked = (new URLSearchParams(location.search).get("q") || "").toLowerCase().split(/\s+/).filter(Boolean);
+  const stemmer = new Stemmer(), words = asked.map((word) => [word, stemmer.stemWord(word)]); // Sphinx finds stems
   const script = document.head.appendChild(document.createElement("script"));
   const all = () => results.querySelectorAll("ul.search > li").forEach((hit) => explain(hit, words));
   script.src = "_static/texts.js";
@@ -65,8 +68,22 @@ function explainHits(results) {
   };
 }
 
+/** A playground inside a page wears the page's theme. */
+function dressPlaygrounds() {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  for (const frame of document.querySelectorAll("iframe.playground")) {
+    const say = () => {
+      const { theme } = document.body.dataset, now = ["light", "dark"].includes(theme) ? theme : dark.matches ? "dark" : "light";
+      frame.contentWindow.postMessage({ theme: now }, "*");
+    };
+    window.addEventListener("message", ({ source }) => source === frame.contentWindow && say()); // it asks
+    new MutationObserver(say).observe(document.body, { attributeFilter: ["data-theme"] });
+  }
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   addCopyButtons();
+  dressPlaygrounds();
   const results = document.getElementById("search-results");
   if (results) explainHits(results);
 });

@@ -7,12 +7,14 @@ The tools belong to the extra `dev`, which `run.py` and `environment.yml` instal
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,7 +68,8 @@ SIDEBAR = """\
 <p class="playground"><a class="reference" href="{{ pathto('playground.html', 1) }}">Playground</a><br>
 samplers that run while you look</p>
 """
-# Where a notebook opens the playground: its number -> (settings, what they show), in the notebook's order.
+# Where a notebook opens the playground: its number -> (settings, what they show); the first stand in a frame
+# where Jupyter has sliders.
 LINKS = {
     "00": (("", "chains mend a generator"), ("d=none", "without a log ratio nothing gets better"),
            ("d=raw", "the logit as training left it")),
@@ -74,7 +77,7 @@ LINKS = {
            ("tab=valleys&we=0.5", "the same with a step that is far too large")),
     "06": (("d=exact&s=mala", "a log ratio that is nearly right"), ("d=none", "none: the prior"),
            ("d=exact&e=0.1", "ULA with a step that is too large")),
-    "07": (("d=raw", "the raw logit"), ("d=calibrated", "calibrated"), ("", "refitted"),
+    "07": (("", "refitted"), ("d=raw", "the raw logit"), ("d=calibrated", "calibrated"),
            ("d=exact&s=mala", "nearly exact"), ("e=0.1", "ULA, too large a step"),
            ("s=mala&e=0.1", "MALA, the same step")),
     "08": (("t=swiss-roll&s=mala", "the trench, by MALA"),
@@ -83,13 +86,20 @@ LINKS = {
 SLIDERS = (
     "Sliders change the picture below once this cell has been run."  # what `utils.widgets.explore` prints
 )
-NOT_PLAIN = re.compile(
-    r"\\[^\w\s]|\\(mathbb|mathcal|mathrm|frac|d?frac|left|right|mid|text|big+)\b|[\\{}]"
-)  # of TeX
+NAMES = (
+    "le ge ne ll sim approx propto equiv in to leftarrow mapsto cdot times pm nabla partial int sum prod sqrt"
+)
+NAMES += " infty mid lVert rVert Vert lvert rvert lambda dots cdots prime top square"
+SIGNS = dict(zip(NAMES.split(), "≤≥≠≪~≈∝≡∈→←↦·×±∇∂∫∑∏√∞|‖‖‖||λ……′ᵀ□", strict=True))  # of TeX, in snippets
+WORDS = ("log", "exp", "max", "min", "sup", "inf", "det", "sin", "cos", "sinh", "tanh", "Pr")
 FIGURE = re.compile(r'<img (?=[^>]*src="\.\./(_images/[^"]+)\.png")[^>]*>')  # in a built page of a notebook
 LONG = 10  # lines of code from which a cell is folded
 OPEN = re.compile(r"= build\(|### BEGIN SOLUTION|# your code")  # the lesson itself, never folded
-TITLES = re.compile(r"""(?:set_title\(|suptitle\(|[^\w]title=)\s*[rf]*"([^"]+)""")
+WRITTEN = {  # by the code of a figure: what kind of text -> where it stands
+    "": re.compile(r"""(?:set_title\(|suptitle\(|[^\w]title=)\s*[rf]*"([^"]+)"""),
+    "axes": re.compile(r"""(?:set_[xy]label\(|[^\w][xy]label=)\s*[rf]*"([^"]+)"""),
+    "marks": re.compile(r"""[^\w]label=\s*[rf]*"([^"]+)"""),
+}
 
 
 def missing_tools() -> list[str]:
@@ -130,10 +140,18 @@ def is_folded(cell: nbformat.NotebookNode) -> bool:
 
 
 def alternative(heading: str, source: str) -> str:
-    """A figure in words: its section's heading, and the titles that its code writes."""
-    titles = [re.sub(r"\s*\{[^}]*\}|[$\\\\]|, $", "", title).strip(" :,") for title in TITLES.findall(source)]
-    said = "; ".join(dict.fromkeys(filter(None, titles)))
-    return f"Figure, {heading}" + (f": {said}" if said else "")
+    """A figure in words: its section's heading, and what its code writes on it; "…" stands for a variable."""
+
+    def words(text: str) -> str:
+        text = re.sub(r"\$([^$]*)\$", lambda match: plain(match[1]), text.replace(r"\n", " "))
+        return " ".join(re.sub(r"\{[^}]*\}", "…", text).split()).strip(" :,☆")
+
+    said = []
+    for kind, where in WRITTEN.items():
+        found = [words(text) for text in where.findall(source)]
+        if found := [text for text in dict.fromkeys(found) if re.search(r"\w", text)]:
+            said.append(f"{kind} {', '.join(found)}".strip())
+    return f"Figure, {words(heading)}" + (f": {'; '.join(said)}" if said else "")
 
 
 def without_sliders(cell: nbformat.NotebookNode, links: str) -> nbformat.NotebookNode | None:
@@ -143,7 +161,12 @@ def without_sliders(cell: nbformat.NotebookNode, links: str) -> nbformat.Noteboo
         return None
     cell.outputs = kept
     note = "Run in Jupyter (`python run.py lab`), this picture has sliders."
-    return nbformat.v4.new_markdown_cell(f"{note}\n\n{links}" if links else note)
+    if not links:
+        return nbformat.v4.new_markdown_cell(note)
+    at = re.search(r"playground\.html(#[^\"]*)", links)[1]
+    frame = f'<iframe class="playground" name="framed" title="Playground" src="../playground.html{at}"'
+    text = f'{note} Here the playground runs in their place.\n\n{frame} loading="lazy"></iframe>\n\n{links}'
+    return nbformat.v4.new_markdown_cell(text)
 
 
 def notebook_for_book(notebook: nbformat.NotebookNode, number: str = "") -> nbformat.NotebookNode:
@@ -200,18 +223,35 @@ def write_source() -> None:
         (SOURCE / name).write_text(text + end, encoding="utf-8")
 
 
+def plain(formula: str) -> str:
+    """A formula of TeX in a line of text, as far as that goes, for the search's snippets."""
+
+    def sign(match: re.Match) -> str:
+        letter = match[1].removeprefix("var")
+        size = "CAPITAL" if letter[:1].isupper() else "SMALL"
+        with contextlib.suppress(KeyError):
+            return SIGNS.get(match[1]) or unicodedata.lookup(f"GREEK {size} LETTER {letter}")
+        return f" {match[1]} " if match[1] in WORDS else " "
+
+    formula = re.sub(r"\\(begin|end|tag)\{[^}]*\}", " ", formula)
+    formula = re.sub(r"([_^])\{([^{}]*)\}", r"\1\2", formula)
+    formula = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"(\1)/(\2)", formula)
+    formula = re.sub(r"\\([A-Za-z]+)", sign, formula.replace(r"\|", "‖"))
+    return re.sub(r"[{}]", "", re.sub(r"\\.|[&$]", " ", formula))
+
+
 def texts(page: Path) -> list[tuple[str, str, str]]:
     """(anchor, heading, text without code) of every section of a built page, for the search's snippets."""
     article = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find("article")
     found = []
+    for part in article.select("pre, script, a.headerlink, details.hide > summary") if article else []:
+        part.decompose()
+    for formula in article.select(".math") if article else []:
+        formula.string = plain(formula.get_text())
     for section in reversed(article.find_all("section", id=True) if article else []):  # inner ones first
-        for part in section.find_all(["pre", "script", "a"]):
-            if part.name != "a" or "headerlink" in part.get("class", ()):
-                part.decompose()
         title = section.find(re.compile("^h[1-6]$"))
         heading = title.extract().get_text() if title else ""
-        text = NOT_PLAIN.sub(" ", section.extract().get_text(" "))
-        found.insert(0, (section["id"], heading, " ".join(text.split())))
+        found.insert(0, (section["id"], heading, " ".join(section.extract().get_text(" ").split())))
     return found
 
 

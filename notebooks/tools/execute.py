@@ -23,6 +23,7 @@ from utils.config import ROOT, budget, writable
 WIDGET = "application/vnd.jupyter.widget-view+json"
 BUILD = ROOT / "build"
 LARGE = 95_000  # bytes of a figure; the structure tests allow 100,000
+SILENT = 3.0  # seconds a cell may take without a bar
 SEEN = 0.7  # levels of 255, in the mean over a figure: a palette that errs less looks the same
 
 
@@ -61,18 +62,26 @@ def clean(notebook: nbformat.NotebookNode) -> None:
 def execute(source: Path, target: Path, folder: Path = BUILD) -> None:
     """Execute the notebook `source` in its own folder and write it to `target`, with progress by section.
 
+    Cells that take over `SILENT` seconds and show no bar are named, so that one is given to them.
+
     Raises:
         CellExecutionError: a cell raised; what ran until then is in `folder`.
     """
     notebook = nbformat.read(source, as_version=4)
-    start = time.time()
+    start, began = time.time(), {}
 
     def announce(cell: dict, cell_index: int) -> None:
+        began[cell_index] = time.time()
         heading = re.search(r"^#+ (.+)", cell["source"], re.M) if cell["cell_type"] == "markdown" else None
         if heading:
             minutes, seconds = divmod(int(time.time() - start), 60)
             progress = f"{cell_index + 1}/{len(notebook.cells)}"
             print(f"[{minutes:02d}:{seconds:02d}] cell {progress}: {heading[1]}", flush=True)
+
+    def time_silence(cell: dict, cell_index: int, **_) -> None:
+        seconds = time.time() - began[cell_index]
+        if seconds > SILENT and not any("%|" in output.get("text", "") for output in cell["outputs"]):
+            print(f"cell {cell_index + 1}: {seconds:.0f} s without a bar", flush=True)
 
     client = NotebookClient(
         notebook,
@@ -84,6 +93,7 @@ def execute(source: Path, target: Path, folder: Path = BUILD) -> None:
         record_timing=False,
         coalesce_streams=True,
         on_cell_start=announce,
+        on_cell_executed=time_silence,
     )
     # nbclient imitates the Output widget, and now and then waits for ever in that. Without it, what an
     # `interact` shows first is stored as an ordinary output, and so is the error that it would swallow.

@@ -103,5 +103,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=PAGE, help="where the page goes")
     path = parser.parse_args(arguments).output
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(), encoding="utf-8")
+    home = 'class="home"' + ("" if (path.parent / "index.html").exists() else " hidden")  # back to the book
+    path.write_text(page().replace('class="home"', home), encoding="utf-8")
     print(f"{path} ({path.stat().st_size / 1e6:.2f} MB)")

@@ -6,13 +6,13 @@ const colour = (name) =>
   (palette[name] ||= getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 
-/** Call act(right, down) when an arrow key is pressed on an element. */
+/** Call act(right, down, event) when an arrow key is pressed on an element. */
 function onArrows(element, act) {
   element.addEventListener("keydown", (event) => {
     const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     if (!move) return;
     event.preventDefault();
-    act(...move);
+    act(...move, event);
   });
 }
 
@@ -37,6 +37,7 @@ function fitted(canvas) {
 
 /** Values of a function on a square, first on 32 x 32 cells, then 64, then 128, some milliseconds at a time. */
 class Heat {
+  static versions = 0;
   constructor(extent, evaluate, low, high) {
     Object.assign(this, { extent, evaluate, low, high });
     this.canvas = document.createElement("canvas");
@@ -97,8 +98,6 @@ function disc(kind, radius, ratio) {
   return (discs[key] = canvas);
 }
 
-Heat.versions = 0;
-
 /** A square of the plane with a heat map, trails and chains; y points upwards. */
 class Plane {
   constructor(canvas, extent) {
@@ -136,7 +135,7 @@ class Plane {
     }
   }
   /** Chains at points (n, 2); `flash` holds how long ago each was rejected, `good` who is of high quality. */
-  draw(heat, points, { flash, good, dots, ring, chosen, moving }) {
+  draw(heat, points, { flash, good, dots, ring, chosen, pen, moving }) {
     const { canvas, trails, side } = this, n = points.length / 2;
     if (!side) return; // hidden, or not laid out yet: nothing to draw on
     const c = fitted(canvas);
@@ -164,8 +163,8 @@ class Plane {
       this.last = Float64Array.from(points);
     }
     c.drawImage(trails, 0, 0, side, side);
-    const circle = (i, r) => {
-      const x = this.pixel(points[2 * i], 0), y = this.pixel(points[2 * i + 1], 1);
+    const circle = (u, v, r) => {
+      const x = this.pixel(u, 0), y = this.pixel(v, 1);
       c.moveTo(x + r, y);
       c.arc(x, y, r, 0, 2 * Math.PI);
     };
@@ -176,13 +175,14 @@ class Plane {
       c.drawImage(sprites[good ? good[i] : 1], x, y, 2 * reach, 2 * reach);
     }
     c.beginPath();
-    for (let i = 0; i < n; i++) if (flash && flash[i] > 0) circle(i, 3 + 2 * flash[i]);
+    for (let i = 0; i < n; i++) if (flash && flash[i] > 0) circle(points[2 * i], points[2 * i + 1], 3 + 2 * flash[i]);
     c.strokeStyle = colour("flash");
     c.lineWidth = 1.1;
     c.stroke();
-    if (chosen >= 0 && chosen < n) {
+    const [u, v] = pen || (chosen >= 0 && chosen < n ? points.slice(2 * chosen) : []); // what is looked at
+    if (u !== undefined) {
       c.beginPath();
-      circle(chosen, 7);
+      circle(u, v, 7);
       c.strokeStyle = colour("chosen");
       c.lineWidth = 2.5;
       c.stroke();
@@ -190,11 +190,9 @@ class Plane {
     if (!ring) return;
     c.strokeStyle = colour("circle");
     c.setLineDash([3, 4]);
-    for (const r of [1, 2, 3]) { // of latents of the prior 39 %, 86 % and 99 % lie within
-      c.beginPath();
-      c.arc(side / 2, side / 2, (r / this.extent) * (side / 2), 0, 2 * Math.PI);
-      c.stroke();
-    }
+    c.beginPath();
+    for (const r of [1, 2, 3]) circle(0, 0, (r / this.extent) * (side / 2)); // 39 %, 86 % and 99 % of the prior
+    c.stroke();
     c.setLineDash([]);
   }
 }

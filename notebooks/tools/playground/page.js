@@ -40,7 +40,7 @@ const PRESETS = [
   ["HMC", "d=refitted&s=hmc", "Chains fly along curves, ten leapfrog steps each, and are judged where they land."],
   ["The trench", "t=swiss-roll&d=refitted&s=mala", "The roll is there in the latent plane too, as a trench that winds round the origin."],
   ["A thin trench", "t=swiss-roll&d=refitted&s=ula&e=0.03", "ULA empties the stiff stretches into the loose ones. Each point that stays looks fine."],
-  ["Draw your own", "t=drawn&g=good&d=live&s=mala&e=0.003", "Draw on the data plane. The log ratio is fitted while you look, by logistic regression against samples of G."],
+  ["Draw your own", "t=drawn&g=good&d=live&s=mala&e=0.003", "Draw on the data plane, with the pointer or with Shift and the arrow keys. The log ratio is fitted while you look, by logistic regression against samples of G."],
   ["A small step", "tab=valleys&we=0.02", "Wait: all three agree with p(x) in the end. HMC crosses the barrier three times as often for the same number of gradients."],
   ["ULA's bias", "tab=valleys&we=0.15", "ULA's histogram is too wide and too full in the middle, and nothing warns of it. MALA pays with rejections."],
   ["Far too coarse", "tab=valleys&we=0.5", "ULA's chains escape to infinity. MALA stays exact and pays with every second proposal; HMC's flights break."],
@@ -213,7 +213,6 @@ function keyboard() {
     if (at >= 0) next.click(), next.focus();
   });
   for (const tab of tabs) tab.addEventListener("click", () => ((state.tab = tab.id.slice(4)), showTab(), changed()));
-  for (const canvas of [$("data"), $("latent")]) onArrows(canvas, (right, down) => planes.choose(right - down));
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const act = { " ": toggle, ".": oneStep, r: restart }[event.key];
@@ -233,13 +232,13 @@ function setTheme(theme) {
 
 // ------------------------------------------------------------------------------------------------ loop
 
-let before = 0, waited = 0, rate = 60, painted = 0;
+let before = 0, waited = 0, rate = 60, painted = 0, seen = true;
 
 function frame(now) {
   requestAnimationFrame(frame);
   const passed = Math.min(now - before, 1000), view = views();
   before = now;
-  if (!view) return;
+  if (!view || !seen) return;
   waited += passed;
   const slow = state.speed === "slow", transitions = !playing ? 0 : slow ? +(waited >= 250) : +state.speed;
   if (transitions) waited = 0;
@@ -264,7 +263,10 @@ async function start() {
   planes.onDraw = () => (planes.restart(), changed());
   keyboard();
   showTab();
-  const { dataset } = document.documentElement;
+  const { dataset, classList } = document.documentElement;
+  window.addEventListener("message", ({ data }) => ["light", "dark"].includes(data?.theme) && setTheme(data.theme));
+  if (window.name === "framed") classList.add("framed"), window.parent.postMessage("theme?", "*"); // part of a page
+  new IntersectionObserver(([entry]) => (seen = entry.isIntersecting)).observe(document.body); // else all rests
   $("theme").addEventListener("click", () => setTheme(dataset.theme === "dark" ? "light" : "dark"));
   window.addEventListener("hashchange", () => (readHash(), showControls(), showTab(), restart()));
   requestAnimationFrame(frame);

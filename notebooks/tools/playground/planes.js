@@ -77,15 +77,13 @@ class PlanesTab {
     this.within = meanDistance(this.reference, this.reference);
     this.background();
     this.baselines(n);
-    this.measure(), this.forget();
+    this.measure();
+    for (const plane of [this.data, this.latent]) plane.forget();
   }
   /** A new log ratio under the chains where they are. */
   swap() {
     this.chains.refresh(new LatentEnergy(this.generator(), this.logit()));
     this.background();
-  }
-  forget() {
-    for (const plane of [this.data, this.latent]) plane.forget();
   }
   background() {
     const { energy } = this.chains, maps = new LatentEnergy(energy.generator, energy.logit);
@@ -154,12 +152,11 @@ class PlanesTab {
     this.draw(transitions > 0);
   }
   draw(moving = false) {
-    const { chains, flash, good, chosen } = this, [dataHeat, latentHeat] = this.heats;
+    const { chains, flash, good, chosen, pen } = this, [dataHeat, latentHeat] = this.heats;
     const dots = this.stroke || (this.cleared ? null : this.reference);
-    this.data.draw(dataHeat, chains.energy.x, { flash, good, dots, chosen, moving });
+    this.data.draw(dataHeat, chains.energy.x, { flash, good, dots, chosen, pen, moving });
     this.latent.draw(latentHeat, chains.path, { flash, good, ring: true, chosen, moving });
-    for (const trace of this.traces) trace.draw();
-    for (const trace of this.traces) trace.say();
+    for (const act of ["draw", "say"]) for (const trace of this.traces) trace[act]();
     $("status").textContent = this.status();
   }
   status() {
@@ -173,7 +170,6 @@ class PlanesTab {
   blank() {
     this.cleared = true;
     this.data.stamp = "";
-    this.draw();
   }
   /** One transition. */
   once() {
@@ -184,11 +180,10 @@ class PlanesTab {
   /** Look at the next chain, or one before. */
   choose(by) {
     this.chosen = (this.chosen + by + this.chains.n) % this.chains.n;
-    this.draw();
   }
-  // ---- the pointer: choose a chain, or draw data
+  // ---- pointer and keys: choose a chain, or draw data
   listen(plane) {
-    const { canvas } = plane, drawing = () => this.state.target === "drawn" && plane === this.data;
+    const { canvas } = plane;
     const choose = (event) => {
       const [x, y] = plane.point(event), points = plane === this.data ? this.chains.x : this.chains.path;
       let best = (plane.extent / 10) ** 2;
@@ -198,24 +193,41 @@ class PlanesTab {
         if (square < best) [best, this.chosen] = [square, i];
       }
     };
-    const extend = (event) => {
-      const [x, y] = plane.point(event), s = this.stroke, k = s.length;
-      if (Math.max(Math.abs(x), Math.abs(y)) > plane.extent || k >= 2 * MOST) return;
-      if (k && Math.hypot(x - s[k - 2], y - s[k - 1]) < SPACING) return;
-      s.push(x, y);
-    };
     canvas.addEventListener("pointerdown", (event) => {
-      if (!drawing()) return choose(event);
+      if (!this.drawing(plane)) return choose(event);
       canvas.setPointerCapture(event.pointerId);
-      this.stroke = this.cleared ? [] : [...decode(this.state.drawing)];
-      extend(event);
+      this.put(...plane.point(event));
     });
-    canvas.addEventListener("pointermove", (event) => (this.stroke ? extend(event) : choose(event)));
+    canvas.addEventListener("pointermove", (event) => 
+      this.stroke && this.drawing(plane) ? this.put(...plane.point(event)) : choose(event));
     canvas.addEventListener("pointerleave", () => (this.chosen = -1));
-    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => {
-      if (!this.stroke) return;
-      [this.state.drawing, this.stroke, this.cleared] = [encode(this.stroke), null, false];
-      this.onDraw();
-    });
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => this.lift());
+    onArrows(canvas, (right, down, event) =>
+      this.drawing(plane) ? this.movePen(right, down, event.shiftKey) : this.choose(right - down));
+    canvas.addEventListener("keyup", (event) => event.key === "Shift" && this.lift());
+    canvas.addEventListener("blur", () => ((this.pen = null), this.lift()));
+  }
+  drawing(plane) {
+    return this.state.target === "drawn" && plane === this.data;
+  }
+  /** A point of the stroke, which goes on with what is drawn. */
+  put(x, y) {
+    const s = (this.stroke ||= this.cleared ? [] : [...decode(this.state.drawing)]), k = s.length;
+    if (Math.max(Math.abs(x), Math.abs(y)) > this.data.extent || k >= 2 * MOST) return;
+    if (!k || Math.hypot(x - s[k - 2], y - s[k - 1]) > 0.99 * SPACING) s.push(x, y);
+  }
+  /** The stroke is done: data to fit. */
+  lift() {
+    const drawn = this.stroke;
+    this.stroke = null;
+    if (!drawn || !drawn.length) return;
+    [this.state.drawing, this.cleared] = [encode(drawn), false];
+    this.onDraw();
+  }
+  /** Arrow keys move a pen, which draws while Shift is down. */
+  movePen(right, down, draws) {
+    const [x, y] = this.pen || [0, 0], clip = (v) => Math.min(Math.max(v, -2.7), 2.7);
+    this.pen = [clip(x + SPACING * right), clip(y - SPACING * down)];
+    if (draws) this.put(...this.pen);
   }
 }

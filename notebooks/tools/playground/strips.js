@@ -49,7 +49,7 @@ class StripsTab {
     }
     const says = `ε = ${sizes[row]}, ${steps[column]} steps`;
     $("after").setAttribute("aria-label", `Images of ${chains} chains after ${says}`);
-    $("strip-note").innerHTML = `<b>${says}</b> · mean logit ${logits[index].toFixed(2)} nats · mean |z|²
+    $("strip-note").innerHTML = `<b>${says}</b> · mean logit ${(Math.round(100 * logits[index]) / 100 || 0).toFixed(2)} nats · mean |z|²
       ${about.mean_squared_length[index].toFixed(0)} <i>(the prior's: ${about.latent_dim})</i>`;
     $("strip-about").textContent = `${about.gan}, logit ${about.logit}: ${chains} chains, the same starts and noise in every cell.`;
   }
