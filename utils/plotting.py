@@ -21,32 +21,21 @@ COLOURS = {
 
 def use_style() -> None:
     """Set matplotlib's defaults for the course: legible, small files, no top and right spines."""
-    plt.rcParams.update(
-        {
-            "figure.dpi": 90,
-            "savefig.bbox": "tight",
-            "figure.constrained_layout.use": True,
-            "font.size": 10,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.alpha": 0.25,
-            "image.interpolation": "nearest",
-            "legend.frameon": False,
-        }
-    )
+    plt.rc("figure", dpi=90, **{"constrained_layout.use": True})
+    plt.rc("savefig", bbox="tight")
+    plt.rc("font", size=10)
+    plt.rc("axes", grid=True, **{"spines.top": False, "spines.right": False})
+    plt.rc("grid", alpha=0.25)
+    plt.rc("image", interpolation="nearest")
+    plt.rc("legend", frameon=False)
 
 
 def image_grid(images: Tensor, columns: int = 8, pad: int = 1, zoom: int = 1) -> np.ndarray:
     """Tile float images (n, 3 or 1, h, w) in [-1, 1], row by row, into one uint8 array (H, W, 3)."""
-    pixels = to_uint8(images.expand(-1, 3, -1, -1)).permute(0, 2, 3, 1).cpu().numpy()
-    n, h, w, _ = pixels.shape
-    rows = -(-n // columns)
-    canvas = np.full((rows * (h + pad) + pad, columns * (w + pad) + pad, 3), 255, np.uint8)
-    for i, tile in enumerate(pixels):
-        top, left = pad + (i // columns) * (h + pad), pad + (i % columns) * (w + pad)
-        canvas[top : top + h, left : left + w] = tile
-    return canvas.repeat(zoom, 0).repeat(zoom, 1)
+    from torchvision.utils import make_grid  # the plane needs no torchvision
+
+    grid = make_grid(to_uint8(images), columns, pad, pad_value=255).permute(1, 2, 0)
+    return grid.cpu().numpy().repeat(zoom, 0).repeat(zoom, 1)
 
 
 def show_grid(ax: plt.Axes, images: Tensor, columns: int = 8, title: str = "") -> None:

@@ -7,7 +7,7 @@ from one `torch.Generator`, whose state is saved, so an interrupted run ends as 
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -82,19 +82,21 @@ class TrainResult:
 def draw_from(images: Tensor, device: torch.device | str = "cpu", mirror: bool = False) -> DrawReal:
     """A `draw_real` that picks images (n, c, h, w) with replacement, as float32 in [-1, 1].
 
-    uint8 is scaled by `images.to_unit`; floats must lie in [-1, 1] already. With `mirror` each image is
-    flipped left to right with probability 1/2.
+    uint8 is scaled by `images.to_unit`; floats must lie in [-1, 1] already, or ValueError. With `mirror` each
+    image is flipped left to right with probability 1/2.
     """
     images = images.to(device)
-    fills = images.is_floating_point() and -1 <= images.min() < 0 <= images.max() <= 1
-    scale = to_unit if images.dtype == torch.uint8 else Tensor.float
-    if scale is Tensor.float and not fills:
+    if images.dtype == torch.uint8:
+        scale = to_unit
+    elif images.is_floating_point() and -1 <= images.min() < 0 <= images.max() <= 1:
+        scale = Tensor.float
+    else:
         spread = f"{images.dtype} from {images.min():.3g} to {images.max():.3g}"
         raise ValueError(f"images are {spread}; give uint8, or floats that fill [-1, 1]")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         home = generator.device
-        picked = images[torch.randint(len(images), (n,), generator=generator, device=home).to(device)]
+        picked = images[torch.randint(len(images), (n,), generator=generator, device=home)]
         if mirror:
             flip = torch.rand(n, 1, 1, 1, generator=generator, device=home).to(device) < 0.5
             picked = torch.where(flip, picked.flip(3), picked)
@@ -126,15 +128,20 @@ def recompute_batch_norm(G: nn.Module, n_batches: int = 100, batch_size: int = 2
 
 
 class _Run:
-    """State of a run: what has to be saved so that it can go on as if nothing had happened."""
+    """Two players and their steps, and what is saved so that a run goes on as if nothing had happened."""
 
-    def __init__(self, G: nn.Module, D: nn.Module, config: TrainConfig):
-        self.G, self.D, self.config = G, D, config
+    def __init__(self, G: nn.Module, D: nn.Module, draw_real: DrawReal, config: TrainConfig):
+        self.G, self.D, self.draw_real, self.config = G, D, draw_real, config
         self.G_ema = copy_network(G).requires_grad_(False)
         self.device = next(G.parameters()).device
         self.graph = config.compile and self.device.type == "cuda"
         if self.graph and config.r1_weight and config.r1_every > 1:
             raise ValueError("compile=True records one step for all on a GPU; use r1_every=1")
+        self.forward_g = torch.compile(G) if config.compile and not self.graph else G
+        self.loss = ebgan(config.margin) if config.loss == "ebgan" else LOSSES[config.loss]
+        self.autocast = torch.autocast(
+            self.device.type, torch.bfloat16, config.precision == "bfloat16", cache_enabled=not self.graph
+        )
         D.requires_grad_(True)  # an interrupted call may have left it off
         trained = [p for p in D.parameters() if p.requires_grad]  # a projected D is frozen in part
         options = {"betas": config.betas, "capturable": self.graph}
@@ -146,15 +153,90 @@ class _Run:
         self.seconds = 0.0
         self.history: list[dict[str, float]] = []
 
-    def set_learning_rates(self, factor: float) -> None:
+    def set_learning_rates(self) -> None:
+        factor = learning_rate_factor(self.step, self.config)
         for optimiser, rate in ((self.optim_g, self.config.lr_g), (self.optim_d, self.config.lr_d)):
             group = optimiser.param_groups[0]
-            if not self.graph:
-                group["lr"] = rate * factor
-            elif isinstance(group["lr"], Tensor) and group["lr"].device.type == "cuda":
-                group["lr"].fill_(rate * factor)  # in place: the graph reads this tensor
+            if self.graph:  # in place: the graph reads this tensor
+                group["lr"] = torch.as_tensor(group["lr"], device=self.device).fill_(rate * factor)
             else:
-                group["lr"] = torch.tensor(rate * factor, device=self.device)
+                group["lr"] = rate * factor
+
+    def step_players(self) -> dict[str, Tensor]:
+        """One generator step and what belongs to it; losses and mean logits."""
+        if self.config.share_fakes:
+            row = self._step_both()
+        else:
+            for _ in range(self.config.d_steps):
+                row = self._step_discriminator()
+            row |= self._step_generator()
+        return {name: value.detach() for name, value in row.items()}
+
+    def _step_discriminator(self) -> dict[str, Tensor]:
+        config = self.config
+        real = self.draw_real(config.batch_size, self.generator)
+        with self.autocast:
+            with torch.no_grad():
+                fake = self.forward_g(self._draw_latent(len(real))).to(real.dtype)
+            # one pass over both: one power iteration of spectral norm, one set of kernels
+            outputs = self.D(augment(torch.cat([real, fake]), config.augment, self.generator)).float()
+        row = self._judged(outputs, len(real))
+        total = row["loss_d"]
+        if config.r1_weight and self.step % config.r1_every == 0:
+            total = total + config.r1_weight * config.r1_every * r1_penalty(self.D, real)
+        if config.gradient_penalty_weight:
+            penalty = gradient_penalty(self.D, real, fake, self.generator)
+            total = total + config.gradient_penalty_weight * penalty
+        _descend(self.optim_d, total)
+        if config.weight_clip:
+            for weight in self.D.parameters():
+                weight.data.clamp_(-config.weight_clip, config.weight_clip)
+        return row
+
+    def _step_generator(self) -> dict[str, Tensor]:
+        config = self.config
+        self.D.requires_grad_(False)  # only G's gradient is wanted
+        with self.autocast:
+            fake = self.forward_g(self._draw_latent(config.batch_size))
+            outputs = self.D(augment(fake, config.augment, self.generator)).float()
+        value = total = self.loss.generator(outputs)
+        if config.pulling_away_weight:
+            total = total + config.pulling_away_weight * pulling_away(self.D.features(fake).float())
+        _descend(self.optim_g, total)
+        self.D.requires_grad_(True)
+        return {"loss_g": value}
+
+    def _step_both(self) -> dict[str, Tensor]:
+        """As the two steps in turn, but the frozen part of D sees one batch of fakes once for both."""
+        D, policies = self.D.requires_grad_(False), self.config.augment
+        real = self.draw_real(self.config.batch_size, self.generator)
+        with self.autocast:
+            fake = self.forward_g(self._draw_latent(len(real))).to(real.dtype)
+            with torch.no_grad():
+                real_maps = D.project(augment(real, policies, self.generator))
+            fake_maps = D.project(augment(fake, policies, self.generator))  # with a way back to G
+            D.requires_grad_(True)
+            both = [torch.cat([r, f.detach()]) for r, f in zip(real_maps, fake_maps, strict=True)]
+            outputs = D.judge(both).float()
+        row = self._judged(outputs, len(real))
+        _descend(self.optim_d, row["loss_d"])
+        D.requires_grad_(False)
+        with self.autocast:
+            row["loss_g"] = self.loss.generator(D.judge(fake_maps).float())
+        _descend(self.optim_g, row["loss_g"])
+        D.requires_grad_(True)
+        return row
+
+    def _draw_latent(self, n: int) -> Tensor:
+        return torch.randn(n, self.G.latent_dim, generator=self.generator, device=self.device)
+
+    def _judged(self, outputs: Tensor, n: int) -> dict[str, Tensor]:
+        """D's loss and mean logits, from its outputs on n real and n fake data: a last batch can be short."""
+        if outputs.shape[:1] != (2 * n,):
+            raise ValueError(f"D returned shape {tuple(outputs.shape)} for a batch of {2 * n} rows")
+        real, fake = outputs[:n], outputs[n:]
+        loss = self.loss.discriminator(real, fake)
+        return {"loss_d": loss, "logit_real": real.mean(), "logit_fake": fake.mean()}
 
     def _parts(self) -> dict:
         return {name: getattr(self, name) for name in ("G", "D", "G_ema", "optim_g", "optim_d")}
@@ -189,38 +271,27 @@ class _Run:
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
 
 
-def _write_history(path: Path, history: list[dict[str, float]]) -> None:
-    lines = [",".join(map(str, row)) for row in (history[0], *(row.values() for row in history))]
-    write_atomically(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n"))
+def _descend(optimiser: torch.optim.Optimizer, value: Tensor) -> None:
+    optimiser.zero_grad()
+    value.backward()
+    optimiser.step()
 
 
-def _detached(**values: Tensor) -> dict[str, Tensor]:
-    """A row of the history, without the graph of the step that made it."""
-    return {name: value.detach() for name, value in values.items()}
-
-
-def _recorded(step: Callable[[], dict[str, Tensor]], generator: torch.Generator) -> Callable:
-    """`step` as a CUDA graph: three plain calls, one recording, then replays that cost no launches."""
+def _recorded(step: Callable[[], dict[str, Tensor]], generator: torch.Generator) -> Iterator:
+    """`step` again and again: three plain calls, then replays of a CUDA graph, which cost no launches."""
     side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-    plain_calls, row = 3, {}
-
-    def call() -> dict[str, Tensor]:
-        nonlocal plain_calls, row
-        if plain_calls:
-            plain_calls -= 1
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                result = step()
-            torch.cuda.current_stream().wait_stream(side)
-            return result
-        if not row:
-            graph.register_generator_state(generator)
-            with torch.cuda.graph(graph):
-                row = step()
+    for _ in range(3):
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            row = step()
+        torch.cuda.current_stream().wait_stream(side)
+        yield row
+    graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):
+        row = step()
+    while True:
         graph.replay()
-        return dict(row)
-
-    return call
+        yield row
 
 
 def train_gan(
@@ -234,120 +305,28 @@ def train_gan(
 ) -> TrainResult:
     """Train G and D in place and return them with the averaged generator.
 
-    Args:
-        G: maps z (n, G.latent_dim) to data (n, ...).
-        D: maps data (n, ...) to logits (n,).
-        draw_real: gives a batch of real data on the device of the networks.
-        config: the settings.
-        run_dir: folder for `state.pt` (resume) and `metrics.csv`; None keeps nothing on disk.
-        on_save: called with (step, averaged generator) whenever the state is saved: sample grids.
-        progress: show a bar with losses and the time that is left.
-    """
-    device = next(G.parameters()).device
-    run = _Run(G, D, config)
-    state_path = run_dir / "state.pt" if run_dir else None
-    if state_path and state_path.exists():
-        run.load(state_path)
+    G maps z (n, G.latent_dim) to data (n, ...), D those to logits (n,), and `draw_real` gives real ones on
+    the device of the networks. The state lies in `run_dir`, from which an interrupted run goes on; None keeps
+    nothing. Whenever it is saved, `on_save` gets (step, averaged generator). `progress` shows a bar.
 
-    loss = ebgan(config.margin) if config.loss == "ebgan" else LOSSES[config.loss]
-    forward_g = torch.compile(G) if config.compile and not run.graph else G
+    Raises ValueError for a state of other settings, and FloatingPointError where a loss is not finite.
+    """
+    run = _Run(G, D, draw_real, config)
+    state = run_dir / "state.pt" if run_dir else None
+    if state and state.exists():
+        run.load(state)
     G.train()
     D.train()
-    shown = {"disable": not progress, "unit": "step", "mininterval": 5, "file": sys.stdout}
-    bar = tqdm(total=config.n_steps, initial=run.step, **shown)
+    next_row = _recorded(run.step_players, run.generator).__next__ if run.graph else run.step_players
     started = time.perf_counter() - run.seconds
-
-    def autocast() -> torch.autocast:
-        enabled = config.precision == "bfloat16"
-        return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=not run.graph)
-
-    def descend(optimiser: torch.optim.Optimizer, value: Tensor) -> None:
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-
-    def draw_latent(n: int) -> Tensor:
-        return torch.randn(n, G.latent_dim, generator=run.generator, device=device)
-
-    def split(outputs: Tensor, n_real: int) -> tuple[Tensor, Tensor]:
-        """Real and fake, as many of each as came: a loader's last batch can be short."""
-        if outputs.shape[:1] != (2 * n_real,):
-            raise ValueError(f"D returned shape {tuple(outputs.shape)} for a batch of {2 * n_real} rows")
-        return outputs[:n_real], outputs[n_real:]
-
-    def step_discriminator() -> dict[str, Tensor]:
-        real = draw_real(config.batch_size, run.generator)
-        with autocast():
-            with torch.no_grad():
-                fake = forward_g(draw_latent(len(real)))
-            # one pass over both: one power iteration of spectral norm, one set of kernels
-            both = augment(torch.cat([real, fake.to(real.dtype)]), config.augment, run.generator)
-            logits = D(both).float()
-        real_logits, fake_logits = split(logits, len(real))
-        value = loss.discriminator(real_logits, fake_logits)
-        total = value
-        if config.r1_weight and run.step % config.r1_every == 0:
-            total = total + config.r1_weight * config.r1_every * r1_penalty(D, real)
-        if config.gradient_penalty_weight:
-            penalty = gradient_penalty(D, real, fake.to(real.dtype), run.generator)
-            total = total + config.gradient_penalty_weight * penalty
-        descend(run.optim_d, total)
-        if config.weight_clip:
-            for weight in D.parameters():
-                weight.data.clamp_(-config.weight_clip, config.weight_clip)
-        return _detached(loss_d=value, logit_real=real_logits.mean(), logit_fake=fake_logits.mean())
-
-    def step_generator() -> dict[str, Tensor]:
-        D.requires_grad_(False)  # only G's gradient is wanted
-        with autocast():
-            fake = forward_g(draw_latent(config.batch_size))
-            fake_logits = D(augment(fake, config.augment, run.generator)).float()
-        value = total = loss.generator(fake_logits)
-        if config.pulling_away_weight:
-            total = total + config.pulling_away_weight * pulling_away(D.features(fake).float())
-        descend(run.optim_g, total)
-        D.requires_grad_(True)
-        return _detached(loss_g=value)
-
-    def step_both() -> dict[str, Tensor]:
-        """As the two steps in turn, but the frozen part of D sees one batch of fakes once for both."""
-        D.requires_grad_(False)
-        real = draw_real(config.batch_size, run.generator)
-        with autocast():
-            fake = forward_g(draw_latent(len(real))).to(real.dtype)
-            with torch.no_grad():
-                real_maps = D.project(augment(real, config.augment, run.generator))
-            fake_maps = D.project(augment(fake, config.augment, run.generator))  # with a way back to G
-            D.requires_grad_(True)
-            both = [torch.cat([r, f.detach()]) for r, f in zip(real_maps, fake_maps, strict=True)]
-            outputs = D.judge(both).float()
-        real_outputs, fake_outputs = split(outputs, len(real))
-        value = loss.discriminator(real_outputs, fake_outputs)
-        descend(run.optim_d, value)
-        D.requires_grad_(False)
-        with autocast():
-            value_g = loss.generator(D.judge(fake_maps).float())
-        descend(run.optim_g, value_g)
-        D.requires_grad_(True)
-        means = {"logit_real": real_outputs.mean(), "logit_fake": fake_outputs.mean()}
-        return _detached(loss_d=value, **means, loss_g=value_g)
-
-    def both_players() -> dict[str, Tensor]:
-        if config.share_fakes:
-            return step_both()
-        for _ in range(config.d_steps):
-            row = step_discriminator()
-        return row | step_generator()
-
-    train_step = _recorded(both_players, run.generator) if run.graph else both_players
-    while run.step < config.n_steps:
-        run.set_learning_rates(learning_rate_factor(run.step, config))
-        row = train_step()
+    shown = {"disable": not progress, "unit": "step", "mininterval": 5, "file": sys.stdout}
+    bar = tqdm(range(run.step, config.n_steps), total=config.n_steps, initial=run.step, **shown)
+    for _ in bar:
+        run.set_learning_rates()
+        row = next_row()
         run.step += 1
         # a short memory at first, else the random start would stay in the average for long
         update_ema(run.G_ema, G, min(config.ema_decay, (1 + run.step) / (10 + run.step)))
-        bar.update()
-
         last = run.step == config.n_steps
         if run.step % config.log_every == 0 or last:
             row = {"step": run.step, **{k: v.item() for k, v in row.items()}}
@@ -356,12 +335,10 @@ def train_gan(
             run.seconds = time.perf_counter() - started
             run.history.append(row | {"seconds": round(run.seconds, 1)})
             bar.set_postfix(D=f"{row['loss_d']:.3f}", G=f"{row['loss_g']:.3f}")
-        if run_dir and (run.step % config.save_every == 0 or last):
-            run.save(state_path)
-            if run.history:
-                _write_history(run_dir / "metrics.csv", run.history)
-        if on_save and (run.step % config.save_every == 0 or last):
-            on_save(run.step, run.G_ema)
-    bar.close()
+        if run.step % config.save_every == 0 or last:
+            if state:
+                run.save(state)
+            if on_save:
+                on_save(run.step, run.G_ema)
     recompute_batch_norm(run.G_ema, config.norm_batches)
     return TrainResult(G, run.G_ema, D, run.history, run.seconds)

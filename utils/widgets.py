@@ -32,7 +32,7 @@ target.closest?.('.noUi-handle')?.toggleAttribute('data-lm-suppress-shortcuts', 
 def explore(draw: Callable[..., None], **controls: widgets.DOMWidget) -> None:
     """Show the figure that `draw` makes with pyplot from the values of `controls`, anew when one changes."""
     sign, reset = widgets.Label(), widgets.Button(description="Reset", layout={"width": "6em"})
-    first = {name: control.value for name, control in controls.items()}
+    first = {control: control.value for control in controls.values()}
 
     def picture() -> Image:
         png = io.BytesIO()
@@ -52,15 +52,14 @@ def explore(draw: Callable[..., None], **controls: widgets.DOMWidget) -> None:
             sign.value = f"{type(error).__name__}: {error}"
 
     def put_back(_) -> None:
-        for name, value in first.items():
-            controls[name].value = value
+        for control, value in first.items():
+            control.value = value
 
     # This stays where no widget does: on GitHub, in the book, after a restart of the kernel.
     print("Sliders change the picture below once this cell has been run.")
-    last_row = widgets.HBox([reset, sign, widgets.HTML(FRONT_END)])
-    display(widgets.VBox([*controls.values(), last_row]))
+    display(widgets.VBox([*first, widgets.HBox([reset, sign, widgets.HTML(FRONT_END)])]))
     shown = display(picture(), display_id=True)
-    for control in controls.values():
+    for control in first:
         control.observe(redraw, "value")
     reset.on_click(put_back)
 
@@ -89,16 +88,10 @@ def show_langevin(
 ) -> Chain | None:
     """Run Langevin chains from N(0, I) in the plane, draw both spaces; None, and a title, where one diverged.
 
-    Args:
-        axes: two; the first shows the energy, the ends of the chains and the way of some, the second the
-            pushed ends on the density of the data.
-        energy, push: E(z) in nats, (n, 2) -> (n,), and G, (n, 2) -> (n, 2).
-        step_size, n_steps, temperature: of the chains; `corrected` takes MALA in place of ULA.
-        log_prob: log p_d in nats, (n, 2) -> (n,); left out, no density is drawn.
-        n_chains, n_traced: number of chains, and of those whose way is drawn.
-        extent: half the side of the second picture, in units of x; that of the first is 3.5.
-        marked: with a colour bar and a legend.
-        seed: of starts and noise; the same seed gives the same picture.
+    The first of the two `axes` shows E(z) in nats, the ends of `n_chains` chains and the way of `n_traced`;
+    the second the ends pushed by G, `push`, on the density of the data, exp(log_prob), within `extent`, in
+    units of x. E, `push` and `log_prob` take (n, 2). `corrected` is MALA in place of ULA, `marked` adds a
+    colour bar and a legend, and the same `seed`, of starts and noise, gives the same picture.
 
     Raises ValueError for a setting that is wrong (see `utils.samplers`).
     """
@@ -156,9 +149,8 @@ def explore_langevin(
 ) -> None:
     """Sliders over `show_langevin`: quality of the discriminator, step size, number of steps, temperature.
 
-    `energy_of_quality` takes one of `qualities` (names, numbers or (label, value) pairs, the slider's places,
-    the best last) to an energy; `step_size`, between 1e-5 and 1, is where its slider starts; `picture` are
-    further arguments of `show_langevin`: log_prob, n_chains, extent, ...
+    `energy_of_quality` takes one of `qualities` (names, numbers or (label, value) pairs, the best last) to an
+    energy; `step_size`, in [1e-5, 1], is where its slider starts; `picture` goes to `show_langevin`.
     """
 
     def draw(quality, **settings) -> None:
@@ -186,14 +178,11 @@ def show_chain(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> Chain | None:
-    """Run a chain on E(z) = -log p_0(z) - d(G(z)), draw its images and energy; None where it diverged.
+    """Run a chain by ULA on E(z) = -log p_0(z) - d(G(z)), draw its images and energy; None if it diverged.
 
-    Args:
-        axes: two; the first takes a strip of at most six images from start to end, the second the energy.
-        G, logit: z (n, *latent) -> images (n, 3 or 1, h, w) in [-1, 1]; d, images -> (n,), in nats.
-        start: the seed of a draw from G's prior.
-        step_size, n_steps, temperature: of the chain, by ULA; n_steps is 1 or more.
-        seed: of the noise, which repeats no start's draw; the same settings give the same picture.
+    The first of the two `axes` takes at most six images (n, 3 or 1, h, w) in [-1, 1] of the way, the second
+    the energy in nats. `start` is the seed of a draw from G's prior, `seed` that of the noise, which repeats
+    no start's draw; the same settings give the same picture.
 
     Raises ValueError for a setting that is wrong, or a network in training mode.
     """

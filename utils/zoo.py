@@ -124,14 +124,11 @@ def refit(
 ) -> tuple[Affine, list[tuple[int, float]]]:
     """A new logit fitted to the frozen G by the logistic loss and Platt-scaled, and its held-out history.
 
-    In the plane fresh data cost nothing, so there is no overfitting to stop early, and the held-out data come
-    from `draw_real` too. A little R1 keeps d from growing without bound where there are data but hardly any
-    samples. Of images d sees means over blocks alone, 8 on a side, and the fit stops as soon as the loss on
-    `draw_held_out`, images that draw_real never gives, stays above its best: supports of images hardly
-    overlap, and a d that separates them guides worse than none (notebooks 11 and 12).
-
-    Raises:
-        ValueError: draw_held_out is missing where draw_real gives images.
+    In the plane fresh data cost nothing, so there is no overfitting to stop early. A little R1 keeps d from
+    growing without bound where there are data but hardly any samples. Of images d sees means over blocks
+    alone, 8 on a side, and the fit stops as soon as the loss on `draw_held_out`, images that draw_real never
+    gives (ValueError without), stays above its best: supports of images hardly overlap, and a d that
+    separates them guides worse than none (notebooks 11 and 12).
     """
     draw_fake, generator = samples_of(G), torch.Generator().manual_seed(10_000 + seed)
     images = draw_real(1, torch.Generator().manual_seed(0)).ndim == 4
@@ -140,20 +137,19 @@ def refit(
     draw_held_out, n = draw_held_out or draw_real, 2000 if images else 10_000
     real, fake = draw_held_out(n, generator), draw_fake(n, generator)
     torch.manual_seed(1000 + seed)
+    fit = {"n_steps": n_steps, "r1_weight": r1_weight, "seed": seed}
     if images:
         logit = CoarseLogit(new_logit(width=16), max(1, real.shape[-1] // 8))
-        fit = {"lr": 2e-4, "batch_size": 64, "check_every": 10, "patience": 10}
+        fit |= {"lr": 2e-4, "batch_size": 64, "check_every": 10, "patience": 10}
     else:
         logit = MLPDiscriminator(**ARCHITECTURE)
-        fit = {"lr": 4e-3, "batch_size": 512, "check_every": 250, "patience": n_steps, "decay": True}
+        fit |= {"lr": 4e-3, "batch_size": 512, "check_every": 250, "patience": n_steps, "decay": True}
+    logit = logit.to(real.device)
 
     def held_out() -> float:
         return logistic_loss(logits_of(logit, real), logits_of(logit, fake))
 
-    logit = logit.to(real.device)
-    history = fit_logit(
-        logit, draw_real, draw_fake, held_out, n_steps=n_steps, r1_weight=r1_weight, seed=seed, **fit
-    )
+    history = fit_logit(logit, draw_real, draw_fake, held_out, **fit)
     return calibrate(logit, draw_held_out, draw_fake, n), history
 
 
@@ -174,13 +170,9 @@ def checkpoint_of(target: str) -> str:
 def load_toy_gan(
     target: str, quality: str = "imperfect", seed: int = 0, device: torch.device | str = "cpu"
 ) -> tuple[nn.Module, nn.Module]:
-    """The frozen generator and discriminator of one stored run; D returns its raw logit.
+    """The frozen generator and discriminator (its raw logit) of one stored run.
 
-    Args:
-        target: "25-gaussians" or "swiss-roll".
-        quality: "imperfect" or "good".
-        seed: 0 to 4.
-        device: where the networks go.
+    `target` is "25-gaussians" or "swiss-roll", `quality` "imperfect" or "good", `seed` 0 to 4, or ValueError.
     """
     if target not in TARGETS:
         raise ValueError(f"target={target!r} is unknown; choose one of {', '.join(TARGETS)}")
