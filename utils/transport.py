@@ -62,7 +62,8 @@ def discriminator_optimal_transport(
         _, pairs = _starts(gan, 2 * n_pairs, generator, space)
         lipschitz = effective_lipschitz(lambda v: gan.evaluate(f, v)[0], *pairs.split(n_pairs))
     if not lipschitz > 0:
-        raise ValueError(f"lipschitz={lipschitz} must be positive; an estimate is 0 where d is constant")
+        why = "K_eff = 0 where d is the same at all pairs: give lipschitz, or check logit"
+        raise ValueError(f"lipschitz={lipschitz} must be positive; {why}")
     z, start = _starts(gan, n, generator, space)
     v = start
     for _ in range(n_steps):
