@@ -62,8 +62,8 @@ def test_the_discriminator_that_trained_g_separates_little():
 
 def test_chains_climb_the_logit_and_keep_the_prior():
     G, logit = load_gan(), load_logit()
-    z0 = torch.randn(80, G.latent_dim, generator=seeded())
-    chain = sample(latent_energy(G, logit), z0, ula(0.05), 10, seeded(1), chunk_size=64)
+    z0 = torch.randn(160, G.latent_dim, generator=seeded())
+    chain = sample(latent_energy(G, logit), z0, ula(0.1), 6, seeded(1), chunk_size=64)
     with torch.no_grad():
         gain = logit(G(chain.z)) - logit(G(z0))
     assert gain.mean() > 2 * gain.std() / math.sqrt(len(gain))
