@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from data.recipes import made_by
-from utils.checkpoints import save_checkpoint
+from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.config import RUNS, pick_device
 from utils.images import ImageSet, load_cifar10
 from utils.models import build_gan
@@ -51,6 +51,7 @@ def run(
     parser.add_argument("--name", default=module.replace("_", "-"), help="name of the checkpoint")
     parser.add_argument("--steps", type=int, help="generator steps, instead of the preset's")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", help="go on from the weights of this checkpoint and of its heads")
     parser.add_argument("--compile", action="store_true", help="faster after a minute; see TrainConfig")
     args = parser.parse_args(arguments)
 
@@ -61,6 +62,9 @@ def run(
     device = pick_device()
     torch.manual_seed(args.seed)  # the initial weights
     G, D = (network.to(device) for network in build_gan(**architecture))
+    if args.init:
+        G.load_state_dict(load_checkpoint(args.init)[0]["G"])
+        D.heads.load_state_dict(load_checkpoint(f"{args.init}-heads")[0]["heads"])
     torch.set_flush_denormal(True)
     torch.backends.cudnn.benchmark = True  # all batches have one size
     images = load("train").images
