@@ -1,4 +1,4 @@
-"""Speed and memory of the latent sampler: `python -m benchmarks.bench_sampler`, in one to two minutes.
+"""Speed and memory of the latent sampler: `python -m benchmarks.bench_sampler`, in four to five minutes.
 
 The networks are CIFAR-10's generator and its guide. Rates are chain-steps per second, each the best of a few
 rounds in which all candidates take turns, so that the ratios compare like with like on a busy machine. The
