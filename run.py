@@ -84,7 +84,7 @@ def cifar10(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """Run pytest on everything, or on what `arguments` say; `--long` adds what takes minutes."""
-    workers = min(4, 1 + (os.cpu_count() or 1))  # one more than cores: tests wait for kernels and browsers
+    workers = max(1, min(4, os.cpu_count() or 1))
     options = ["-n", str(workers), "--dist", "loadscope", "--no-loadscope-reorder"]
     options += ["--nbval-lax", "--nbval-current-env"]
     options += ["--nbval-cell-timeout", "600", "--nbval-kernel-startup-timeout", "120"]
