@@ -45,7 +45,7 @@ def block_seed(seed: int, block: int) -> int:
 def make_block(
     G: nn.Module, logit: nn.Module, extractor: Extractor, n: int, seed: int, settings: dict
 ) -> dict[str, Tensor]:
-    """`features k` (n, d) and, with posteriors, `probabilities k` (n, c) of n chains after k steps."""
+    """`features k` (n, d) and `probabilities k` (n, c) of n chains after k steps."""
     kernel = {"ula": ula, "mala": mala}[settings["sampler"]](settings["step_size"])
     energy = latent_energy(G, logit, precision=settings["precision"])
     batch, chunk = (32, 100) if extractor.device.type == "cpu" else (256, 500)
@@ -56,9 +56,7 @@ def make_block(
         z, done = sample(energy, z, kernel, steps - done, generator, chunk_size=chunk).z, steps
         images = torch.cat([to_uint8(G(part)).cpu() for part in z.split(chunk)])
         features, probabilities = extractor.extract(images, batch)
-        block[f"features {steps}"] = features
-        if probabilities is not None:
-            block[f"probabilities {steps}"] = probabilities
+        block |= {f"features {steps}": features, f"probabilities {steps}": probabilities}
     return block
 
 
@@ -103,7 +101,7 @@ def evaluate(
     whole = {key: torch.cat([part[key] for part in blocks]) for key in blocks[0]}
     rows = []
     for steps in settings["steps"]:
-        features, probabilities = whole[f"features {steps}"], whole.get(f"probabilities {steps}")
+        features, probabilities = whole[f"features {steps}"], whole[f"probabilities {steps}"]
         report = evaluate_features(features, probabilities, extractor, reference)
         rows.append({"n_steps": steps} | report)
     return rows
